@@ -1,0 +1,45 @@
+"""Which of the core's errors Airflow may retry.
+
+The law of this file: it is the only place that decides so. An error that no retry can help, or whose retry could pay
+twice, becomes `AirflowFailException` (the task fails at this try, whatever `retries` says); every other error passes
+untouched, and Airflow's own retries apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+
+@contextmanager
+def fail_fast(*, paid: bool = True) -> Generator[None]:
+    """Run ClassifAIly calls under Airflow's retries, without retrying in vain and without paying twice.
+
+    Left to Airflow's `retries` is what surely was not executed (no connection, a short Retry-After) and what the API
+    asks to send again (500 `server_error`); with `paid=False`, for calls that cost nothing, every failure of the
+    server. Final is all else: a refusal, a used-up quota or budget, too many failed rows, a failed job; and, because it
+    may be billed already, an unknown outcome, a job that outlasted our patience, and an `execution_timeout` that ends
+    the call.
+
+    Raises AirflowFailException carrying the class and the message of the error; its `__cause__` is the core's error
+    with `code`, `limit`, `used`, `resets_at` and `outcome` (for an `on_failure_callback`).
+    """
+    from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+
+    from classifaily_connectors import ClassifailyError
+    from classifaily_connectors.retry import transient
+
+    try:
+        yield
+    except ClassifailyError as error:
+        if transient(error, once=paid):
+            raise
+        # The core's errors hold neither the key nor the input, so the chain may be logged as it is.
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    except AirflowTaskTimeout as error:
+        if not paid:
+            raise
+        raise AirflowFailException(
+            "execution_timeout ended the call before its answer came: it may have been executed and billed. "
+            "Set the connection's timeout below the task's execution_timeout"
+        ) from error

@@ -1,0 +1,190 @@
+"""From an Airflow connection to a ClassifAIly client.
+
+The law of this file: the key comes from the connection and from nowhere else (not from the worker's environment), is
+masked before it is used, and leaves this file only inside a client.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+
+from airflow.sdk import BaseHook
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Connection
+    from pydantic import SecretStr
+
+    from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient, Usage
+
+
+class ClassifailyHook(BaseHook):
+    """The account that a connection of type `classifaily` names; a context manager that closes its clients.
+
+    The connection's password is the API key, its host the base URL (empty: CLASSIFAILY_BASE_URL, else the API's own),
+    its extra fields `timeout` (seconds) and `max_connections`. `classifaily://:KEY@HOST/v1` works as a URI.
+    """
+
+    conn_name_attr = "classifaily_conn_id"
+    default_conn_name = "classifaily_default"
+    conn_type = "classifaily"
+    hook_name = "ClassifAIly"
+
+    def __init__(self, classifaily_conn_id: str = default_conn_name, logger_name: str | None = None) -> None:
+        super().__init__(logger_name)
+        self.classifaily_conn_id = classifaily_conn_id
+        self._client: ClassifailyClient | None = None
+        self._async_client: AsyncClassifailyClient | None = None
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The connection form for Airflow 3.1; from 3.2 on Airflow reads the provider's metadata instead."""
+        from airflow_provider_classifaily.get_provider_info import get_provider_info
+
+        (form,) = get_provider_info()["connection-types"]
+        return {name.replace("-", "_"): value for name, value in form["ui-field-behaviour"].items()}
+
+    def get_conn(self) -> ClassifailyClient:
+        """The client of this connection, made once and closed with the hook.
+
+        Raises ConfigurationError when the connection lacks a key or holds a setting that cannot work, and
+        AirflowNotFoundException when there is no such connection.
+        """
+        if self._client is None:
+            self._client = self._settings().sync_client()
+        return self._client
+
+    async def aget_conn(self) -> AsyncClassifailyClient:
+        """The asynchronous twin of `get_conn`: for triggers and async tasks, where nothing may block the loop."""
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+        if self._async_client is None:
+            connection = await get_async_connection(self.classifaily_conn_id, hook=self)
+            settings = _read(connection, await get_async_extra_dejson(connection))
+            await _amask(settings.api_key)
+            self._async_client = settings.async_client()
+        return self._async_client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """What the Test button of the connection form shows: GET /usage, which is free."""
+        from classifaily_connectors import ClassifailyError, RetryPolicy
+
+        try:
+            # Once: whoever pressed the button is waiting.
+            with self._settings().sync_client(retry=RetryPolicy(attempts=1)) as client:
+                return True, _standing(client.usage())
+        except ClassifailyError as error:
+            return False, f"{type(error).__name__}: {error}"
+
+    def close(self) -> None:
+        """Close the client; the next `get_conn` makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close the asynchronous client, in the event loop that used it."""
+        client, self._async_client = self._async_client, None
+        if client is not None:
+            await client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _settings(self) -> _Settings:
+        from airflow.sdk.log import mask_secret
+
+        connection = self.get_connection(self.classifaily_conn_id)
+        settings = _read(connection, cast("dict[str, Any]", connection.extra_dejson))  # pyright: ignore[reportUnknownMemberType]
+        # Airflow masks the password as it is stored; a key with a blank around it is sent without.
+        mask_secret(settings.api_key.get_secret_value())
+        return settings
+
+
+class _Settings(NamedTuple):
+    api_key: SecretStr
+    base_url: str | None
+    timeout: float | None
+    max_connections: int | None
+
+    def sync_client(self, **options: Any) -> ClassifailyClient:
+        from classifaily_connectors import ClassifailyClient
+
+        return ClassifailyClient(**self._arguments(), **options)
+
+    def async_client(self) -> AsyncClassifailyClient:
+        from classifaily_connectors import AsyncClassifailyClient
+
+        return AsyncClassifailyClient(**self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        from airflow import __version__ as airflow_version
+
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        return {**given, "application": f"airflow/{airflow_version}"}
+
+
+def _read(connection: Connection, extra: Mapping[str, Any]) -> _Settings:
+    from pydantic import SecretStr
+
+    from classifaily_connectors import ConfigurationError
+
+    name = connection.conn_id
+    key = SecretStr((connection.password or "").strip())
+    if not key.get_secret_value():
+        raise ConfigurationError(f"connection {name!r} has no password: put the API key there")
+
+    def number(field: str, kind: type[float | int]) -> Any:
+        # A number typed into a form is a number, one in a connection URI is text, and an empty field is either.
+        value = extra.get(field)
+        if value is None or value == "":
+            return None
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"connection {name!r}: extra field {field} is {value!r}, not a number") from None
+
+    return _Settings(key, _base_url(connection), number("timeout", float), number("max_connections", int))
+
+
+def _base_url(connection: Connection) -> str | None:
+    """The host as a URL: `classifaily://:KEY@HOST:PORT/v1` arrives as host, port and schema."""
+    host = (connection.host or "").strip()
+    if not host:
+        return None
+    port = f":{connection.port}" if connection.port else ""
+    path = f"/{connection.schema}" if connection.schema else ""
+    return f"{host if '://' in host else f'https://{host}'}{port}{path}"
+
+
+async def _amask(key: SecretStr) -> None:
+    import asyncio
+
+    from airflow.sdk import log
+
+    # Airflow >=3.3.2 masks on the loop; before, masking talks to the supervisor and must not block the loop.
+    if hasattr(log, "amask_secret"):
+        await log.amask_secret(key.get_secret_value())
+    else:
+        await asyncio.to_thread(log.mask_secret, key.get_secret_value())
+
+
+def _standing(usage: Usage) -> str:
+    limits, remaining = usage.limits, usage.remaining
+    plan = f"Connected. Plan {usage.plan or 'unknown'}"
+    if remaining is None:
+        return f"{plan}: requests are not limited"
+    of = "" if limits.requests is None else f" of {limits.requests:,}"
+    until = "" if limits.resets_at is None else f" until {limits.resets_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{plan}: {remaining:,}{of} requests left{until}"

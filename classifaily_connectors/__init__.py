@@ -1,0 +1,141 @@
+"""ClassifAIly for Airflow, Prefect and Dagster, and the client they share.
+
+The law of this file: it only re-exports, and lazily (PEP 562). Orchestrators import DAG files again and again, so
+`import classifaily_connectors` loads neither httpx nor pydantic; the first use of a name loads what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from classifaily_connectors._version import __version__
+
+if TYPE_CHECKING:
+    from classifaily_connectors.async_client import AsyncClassifailyClient
+    from classifaily_connectors.bulk.budget import Budget
+    from classifaily_connectors.bulk.plan import Plan
+    from classifaily_connectors.bulk.progress import BulkStats, Progress
+    from classifaily_connectors.bulk.rows import Row
+    from classifaily_connectors.bulk.run import AsyncBulkRun, BulkRun
+    from classifaily_connectors.client import ClassifailyClient
+    from classifaily_connectors.errors import (
+        APIError,
+        AuthenticationError,
+        BudgetExceededError,
+        ClassifailyError,
+        ConfigurationError,
+        ErrorRatioExceededError,
+        InvalidRequestError,
+        JobFailedError,
+        JobTimeoutError,
+        MethodNotAllowedError,
+        NotFoundError,
+        NotSentError,
+        OutcomeUnknownError,
+        PlanRestrictionError,
+        QuotaExceededError,
+        RateLimitedError,
+        SchemaNotFoundError,
+        ServerError,
+        SignatureError,
+        SubscriptionInactiveError,
+    )
+    from classifaily_connectors.models import (
+        BatchResult,
+        Category,
+        Classification,
+        ErrorDetail,
+        Job,
+        Label,
+        Schema,
+        Usage,
+        WebhookEndpoint,
+        WebhookEvent,
+    )
+    from classifaily_connectors.retry import RetryPolicy
+    from classifaily_connectors.routing import ConfidencePolicy
+    from classifaily_connectors.store import Ledger
+    from classifaily_connectors.tables import TableResult, aclassify_table, aplan_table, classify_table, plan_table
+
+__all__ = [
+    "APIError",
+    "AsyncBulkRun",
+    "AsyncClassifailyClient",
+    "AuthenticationError",
+    "BatchResult",
+    "Budget",
+    "BudgetExceededError",
+    "BulkRun",
+    "BulkStats",
+    "Category",
+    "ClassifailyClient",
+    "ClassifailyError",
+    "Classification",
+    "ConfidencePolicy",
+    "ConfigurationError",
+    "ErrorDetail",
+    "ErrorRatioExceededError",
+    "InvalidRequestError",
+    "Job",
+    "JobFailedError",
+    "JobTimeoutError",
+    "Label",
+    "Ledger",
+    "MethodNotAllowedError",
+    "NotFoundError",
+    "NotSentError",
+    "OutcomeUnknownError",
+    "Plan",
+    "PlanRestrictionError",
+    "Progress",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "RetryPolicy",
+    "Row",
+    "Schema",
+    "SchemaNotFoundError",
+    "ServerError",
+    "SignatureError",
+    "SubscriptionInactiveError",
+    "TableResult",
+    "Usage",
+    "WebhookEndpoint",
+    "WebhookEvent",
+    "__version__",
+    "aclassify_table",
+    "aplan_table",
+    "classify_table",
+    "plan_table",
+]
+
+_MODELS = ("BatchResult", "Category", "Classification", "ErrorDetail", "Job", "Label", "Schema", "Usage")
+_TABLES = ("TableResult", "aclassify_table", "aplan_table", "classify_table", "plan_table")
+_HOME = {
+    "AsyncBulkRun": "bulk.run",
+    "AsyncClassifailyClient": "async_client",
+    "ClassifailyClient": "client",
+    "Budget": "bulk.budget",
+    "BulkRun": "bulk.run",
+    "BulkStats": "bulk.progress",
+    "ConfidencePolicy": "routing",
+    "Ledger": "store",
+    "Plan": "bulk.plan",
+    "Progress": "bulk.progress",
+    "RetryPolicy": "retry",
+    "Row": "bulk.rows",
+    **dict.fromkeys(_TABLES, "tables"),
+    **dict.fromkeys((*_MODELS, "WebhookEndpoint", "WebhookEvent"), "models"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

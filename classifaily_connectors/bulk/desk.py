@@ -1,0 +1,179 @@
+"""The ledger as the engine sees it: awaitable, and with the small commits of many batches made one.
+
+The law of this file: nothing here waits for a disk on the event loop; and while one commit is being written, all that
+arrives is gathered into the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from classifaily_connectors.store.entry import Changes
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store.entry import Committed, Entry
+
+T = TypeVar("T")
+_BEATS_PER_LEASE = 6
+_PAUSE = 0.01
+logger = logging.getLogger("classifaily_connectors")
+
+
+class Book(Protocol):
+    """What keeps entries: the SQL `Ledger`, or `MemoryBook`. `durable` ones outlive the run."""
+
+    lease: float
+    namespace: str
+    durable: bool
+
+    def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]: ...
+    def live_runs(self, run_ids: Collection[str]) -> set[str]: ...
+    def start_run(self) -> str: ...
+    def beat(self, run_id: str) -> None: ...
+    def end_run(self, run_id: str) -> None: ...
+    def commit(self, run_id: str, changes: Changes) -> Committed: ...
+    def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None: ...
+    def park(self, keys: Collection[bytes]) -> None: ...
+    def release(self, run_id: str, keys: Collection[bytes]) -> None: ...
+
+
+class _Gathering:
+    """What the next commit will write, and the future of those who wait for it."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self.waiting: asyncio.Future[set[bytes]] | None = None
+
+    def take(self) -> tuple[asyncio.Future[set[bytes]], Changes]:
+        """Everything so far; what comes later is for the commit after."""
+        assert self.waiting is not None  # noqa: S101
+        taken = self.waiting, self.changes
+        self.waiting, self.changes = None, Changes()
+        return taken
+
+
+class Desk:
+    """One run's access to a book, from one event loop."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.run_id = ""
+        self.counts: dict[str, int] = {}
+        """The shared counts as the last commit found them."""
+        self.booked: dict[str, int] = {}
+        """What of them is this run's."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifaily-ledger")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="classifaily-ledger-reader")
+        self._claims = _Gathering()
+        self._answers = _Gathering()
+        self._claimed = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._heart: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start the run and keep it alive."""
+        self.run_id = await self.do(self.book.start_run)
+        self._heart = asyncio.create_task(self._beat())
+
+    async def close(self) -> None:
+        """End the run: what it still holds becomes open to others."""
+        try:
+            if self._heart:
+                self._heart.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._heart
+            if self._writer:
+                await self._writer
+            for left in (self._claims.changes, self._answers.changes):
+                if left:  # counts to give back, or answers that could not be written before
+                    await self.do(self._write, left)
+            if self.run_id:
+                await self.do(self.book.end_run, self.run_id)
+        finally:
+            self._thread.shutdown(wait=False)
+            self._reader.shutdown(wait=False)
+
+    async def do(self, work: Callable[..., T], *arguments: object) -> T:
+        """`work(*arguments)` on the ledger's own thread."""
+        if not self.book.durable:
+            return work(*arguments)  # memory is quicker than a change of threads
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
+        """The entries of those `keys` that have one, without waiting for what is being written."""
+        if not self.book.durable:
+            return self.book.lookup(keys)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self.book.lookup, keys)
+
+    async def claim(self, keys: Collection[bytes], stale: Collection[Entry], spending: Mapping[str, int]) -> set[bytes]:
+        """Those of `keys` and of the `stale` entries that are now ours to pay for; `spending` is counted."""
+        self._claims.changes.claim(keys, stale)
+        self._claims.changes.spend(spending)
+        self._claimed.set()
+        return (await self._commit(self._claims)) & {*keys, *(each.key for each in stale)}
+
+    async def finish(self, answers: Mapping[bytes, str]) -> None:
+        """Committed answers."""
+        if answers:
+            self._answers.changes.answers.update(answers)
+            await self._commit(self._answers)
+
+    async def count(self, names: Collection[str]) -> None:
+        """Bring `counts` up to date."""
+        self._claims.changes.spend(dict.fromkeys(names, 0))
+        await self._commit(self._claims)
+
+    def give_back(self, spending: Mapping[str, int]) -> None:
+        """Take from the shared counts with the next commit."""
+        self._claims.changes.spend({name: -number for name, number in spending.items()})
+
+    async def _commit(self, gathering: _Gathering) -> set[bytes]:
+        if gathering.waiting is None:
+            gathering.waiting = asyncio.get_running_loop().create_future()
+        mine = gathering.waiting
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all())
+        return await asyncio.shield(mine)
+
+    async def _write_all(self) -> None:
+        # Claims first: requests wait for them, while answers are only on their way out.
+        while gathering := next((each for each in (self._claims, self._answers) if each.waiting), None):
+            if gathering is self._answers and await self._claims_come():
+                continue
+            await asyncio.sleep(0)  # let the others of this moment join
+            waiting, changes = gathering.take()
+            try:
+                won = await self.do(self._write, changes)
+            except Exception as error:  # noqa: BLE001  # whoever waits for this commit gets it
+                # Answers were paid for: the next commit, at the latest the one of `close`, tries them again.
+                gathering.changes.answers = {**changes.answers, **gathering.changes.answers}
+                waiting.set_exception(error)
+                waiting.exception()  # also when its waiters were cancelled
+            else:
+                waiting.set_result(won)
+
+    async def _claims_come(self) -> bool:
+        self._claimed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._claimed.wait(), _PAUSE)
+        return self._claims.waiting is not None
+
+    def _write(self, changes: Changes) -> set[bytes]:
+        done = self.book.commit(self.run_id, changes)
+        self.counts.update(done.counts)
+        for name, number in changes.spending.items():
+            self.booked[name] = self.booked.get(name, 0) + number
+        return done.won
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.book.lease / _BEATS_PER_LEASE)
+            try:
+                await self.do(self.book.beat, self.run_id)
+            except Exception:  # a missed beat is made up by the next; the lease allows several
+                logger.warning("the ledger could not be told that run %s is alive", self.run_id, exc_info=True)

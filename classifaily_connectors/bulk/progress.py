@@ -1,0 +1,107 @@
+"""Counting: what a run has done, and what it says of itself meanwhile.
+
+The law of this file: the status buckets sum to the rows, or the run fails.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from classifaily_connectors.bulk.rows import STATUSES
+
+if TYPE_CHECKING:
+    from classifaily_connectors.bulk.rows import Row
+
+_EVERY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a run; counts are rows, `rate` is rows a second, `eta` seconds (None when the total is unknown).
+
+    `done` is all rows settled; `billed` those bought now, `reused` those the ledger knew, `duplicate` those equal to
+    another row of the run; `unknown` may have been paid without an answer. `remaining` is the month's quota.
+    """
+
+    done: int
+    total: int | None
+    billed: int
+    reused: int
+    duplicate: int
+    failed: int
+    unknown: int
+    rate: float
+    eta: float | None
+    remaining: int | None
+
+
+@dataclass(slots=True)
+class BulkStats:
+    """What a run did, by row. `billed` were bought, `reused` and `duplicate` cost nothing, `unknown` may have cost.
+
+    `remaining` estimates the month's quota afterwards, None when unlimited or not asked for.
+    """
+
+    total: int | None = None
+    rows: int = 0
+    statuses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    labels: dict[str, int] = field(default_factory=dict[str, int])
+    routes: dict[str, int] = field(default_factory=dict[str, int])
+    billed: int = 0
+    reused: int = 0
+    duplicate: int = 0
+    remaining: int | None = None
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    _reported: float = 0.0
+
+    @property
+    def unknown(self) -> int:
+        """Rows that may have been paid without an answer."""
+        return self.statuses["unknown"]
+
+    @property
+    def failed(self) -> int:
+        """Rows the API could not classify."""
+        return self.statuses["failed"]
+
+    def count(self, row: Row) -> None:
+        """Add one settled row."""
+        self.rows += 1
+        self.statuses[row.status] += 1
+        self.routes[row.route] = self.routes.get(row.route, 0) + 1
+        if row.label is not None:
+            self.labels[row.label] = self.labels.get(row.label, 0) + 1
+        if row.source == "api":
+            self.billed += 1
+            if self.remaining is not None:
+                self.remaining = max(0, self.remaining - 1)
+        elif row.source == "ledger":
+            self.reused += 1
+        elif row.source == "duplicate":
+            self.duplicate += 1
+        self.seconds = time.monotonic() - self.started
+
+    def check(self) -> None:
+        """Raise RuntimeError unless every row is in exactly one bucket."""
+        if sum(self.statuses.values()) != self.rows:
+            raise RuntimeError(f"{self.rows} rows, but the statuses say {self.statuses}")
+
+    def report(self, progress: Callable[[Progress], None] | None, now: float, *, last: bool = False) -> None:
+        """Tell `progress`, at most ten times a second, and at the `last` moment."""
+        if progress is None or (now - self._reported < _EVERY and not last):
+            return
+        self._reported = now
+        progress(self.now())
+
+    def now(self) -> Progress:
+        """This moment."""
+        rate = self.rows / self.seconds if self.seconds else 0.0
+        eta = (self.total - self.rows) / rate if self.total is not None and rate else None
+        return Progress(
+            self.rows, self.total, self.billed, self.reused, self.duplicate, self.failed, self.unknown,
+            rate, eta, self.remaining,
+        )  # fmt: skip

@@ -1,0 +1,304 @@
+"""Paying: a batch is claimed, sent, read and recorded.
+
+The law of this file: claimed before it leaves, recorded before it is shown, and never sent again unless it surely did
+not run. One bad item never sinks its batch: a refused batch costs nothing, so it is halved until the bad item stands
+alone, and its mates are paid once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from classifaily_connectors.bulk.budget import Budget, Purse
+from classifaily_connectors.bulk.rows import Verdict, describe
+from classifaily_connectors.errors import (
+    APIError,
+    ClassifailyError,
+    InvalidRequestError,
+    JobFailedError,
+    JobTimeoutError,
+    NotSentError,
+    OutcomeUnknownError,
+    PlanRestrictionError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServerError,
+)
+from classifaily_connectors.models import BatchResult, Classification, Job
+from classifaily_connectors.operations import account, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from classifaily_connectors.bulk.engine import Engine
+    from classifaily_connectors.bulk.terms import Unit
+    from classifaily_connectors.models import Usage
+
+_TRIES = 3
+_SERVED_LATELY = 10.0
+_PASSING = (NotSentError, ServerError, RateLimitedError)
+_SUFFERING = (ServerError, RateLimitedError, OutcomeUnknownError)
+
+
+class Answers(NamedTuple):
+    """The results of one call by item id, and the job it became."""
+
+    by_item: Mapping[str, Classification]
+    job_id: str | None
+    queued: bool
+
+
+class Sender:
+    """Sends the batches of one run."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.under_way = 0
+        self.prepared = False
+        account = f"{engine.terms.base_url}|{engine.terms.namespace}"
+        self.purse = Purse(engine.options.budget or Budget(), engine.desk, account)
+        self._opening: asyncio.Future[None] | None = None
+        self._singly = engine.terms.shared.get("mode") == "top_n"
+        self._refusals = 0
+        self._probing = False
+        self._trouble_since: float | None = None
+        self._sound_at = 0.0
+        if self._singly:
+            engine.batch_size = 1
+
+    # --- before the first purchase ------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Ask for the usage once, before anything is bought; a run that buys nothing never asks."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._prepare())
+        await asyncio.shield(self._opening)
+
+    async def _prepare(self) -> None:
+        await self.purse.open(self._usage)
+        self.engine.quota(self.purse.usage)
+        if self._singly:
+            self.engine.batch_size = 1
+        self.prepared = True
+
+    async def _usage(self) -> Usage | None:
+        usage: Usage | None = None
+        with contextlib.suppress(*_PASSING):
+            usage = await self.engine.run(account.usage(self.engine.context))
+        return usage
+
+    # --- a batch ------------------------------------------------------------------------------
+
+    async def send(self, batch: Sequence[Unit]) -> None:
+        """Claim, send and settle `batch`; its place in the limiter is given back at the end."""
+        try:
+            units = await self._claim(batch)
+            if self.engine.ending:
+                await self._return(units)
+            elif units:
+                self.under_way += len(units)
+                try:
+                    await self._deliver(units)
+                finally:
+                    self.under_way -= len(units)
+        finally:
+            self.engine.limiter.give()
+
+    async def _claim(self, batch: Sequence[Unit]) -> list[Unit]:
+        """Those of the batch that are ours to pay for and that the budget has room for."""
+        fresh = [unit.key for unit in batch if unit.stale is None]
+        stale = [unit.stale for unit in batch if unit.stale is not None]
+        won = await self.engine.desk.claim(fresh, stale, self.purse.spending(len(batch)))
+        for unit in batch:
+            if unit.key not in won:
+                self.engine.recovery.wait_for(unit)
+        units = [unit for unit in batch if unit.key in won]
+        room = self.purse.take(len(units), len(batch))
+        if room < len(units):
+            await self._uncover(units[room:])
+        return units[:room]
+
+    async def _uncover(self, units: Sequence[Unit]) -> None:
+        await self._release(units)
+        if self.purse.budget.on_exceeded == "raise":
+            self.engine.fail(self.purse.exceeded(self.purse.spent + len(units)))
+        for unit in units:
+            self.engine.close_without(unit.key, "uncovered", "the budget ended before this row")
+
+    async def _deliver(self, units: Sequence[Unit]) -> None:
+        """Send until it is settled."""
+        tries = 0
+        while True:
+            started = time.monotonic()
+            try:
+                answer = await self._post(units)
+            except ClassifailyError as error:
+                problem = error
+            else:
+                # A part of a batch is quicker than a whole one, and a queued one says nothing of the load.
+                if len(units) >= self.engine.batch_size and not answer.queued:
+                    self.engine.limiter.observe(time.monotonic() - started)
+                self._trouble_since = None
+                self._sound_at = time.monotonic()
+                # Beside the next batch, which can leave at once: the request has ended.
+                self.engine.pay(self._record(units, answer))
+                return
+            if isinstance(problem, _SUFFERING):
+                self.engine.limiter.suffer()
+            tries += 1
+            if not self._passing(problem, tries):
+                await self._settle_trouble(units, problem)
+                return
+            await asyncio.sleep(self.engine.context.policy.delay(tries + 1))
+
+    def _passing(self, error: ClassifailyError, tries: int) -> bool:
+        """Whether `error` is an outage worth sitting out: the request certainly did not run, and patience is left."""
+        if not isinstance(error, _PASSING) or self.engine.ending:
+            return False
+        now = time.monotonic()
+        if self._trouble_since is None:
+            self._trouble_since = now
+        # While others are served, a batch that keeps failing has its own fault: do not wait for better times.
+        alone = isinstance(error, ServerError) and tries >= _TRIES and self._served(now)
+        return not alone and now - self._trouble_since <= self.engine.context.policy.max_elapsed
+
+    def _served(self, now: float) -> bool:
+        return self._sound_at > 0 and self._sound_at > now - _SERVED_LATELY
+
+    async def _post(self, units: Sequence[Unit]) -> Answers:
+        engine = self.engine
+        if self._singly and len(units) == 1:
+            unit = units[0]
+            unit.alone = True
+            one = await engine.run(classify.send_one(engine.context, {**unit.item, **self._shared(unit)}))
+            queued = isinstance(one, Job) and not one.failed
+            if isinstance(one, Job) and queued:
+                one = await self._followed(units, one)
+            return Answers({unit.item_id: one}, one.id, queued)
+        items = [{"id": unit.item_id, **unit.item} for unit in units]
+        answer = await engine.run(classify.send_batch(engine.context, {"items": items, **engine.terms.shared}))
+        queued = isinstance(answer, Job)
+        if isinstance(answer, Job):
+            answer = await self._followed(units, answer)
+        return Answers(by_id(answer), answer.id, queued)
+
+    def _shared(self, unit: Unit) -> dict[str, Any]:
+        return {name: value for name, value in self.engine.terms.shared.items() if name not in unit.item}
+
+    async def _followed(self, units: Sequence[Unit], job: Job) -> Job:
+        # Committed before the wait: whoever comes after a crash waits for this job and pays for nothing.
+        if job.id is not None:
+            desk = self.engine.desk
+            await desk.do(desk.book.attach, desk.run_id, [unit.key for unit in units], job.id)
+        done: Job = await self.engine.run(classify.follow(self.engine.context, job))
+        return done
+
+    async def _record(self, units: Sequence[Unit], answers: Answers) -> None:
+        """Commit what was answered, park what was not, then give the rows out."""
+        self.under_way += len(units)
+        try:
+            by_item = answers.by_item
+            results = ((unit.key, by_item.get(unit.item_id)) for unit in units)
+            verdicts = {key: Verdict.of(result, answers.job_id) for key, result in results if result is not None}
+            await self.engine.desk.finish({key: verdict.dump() for key, verdict in verdicts.items()})
+            for key, verdict in verdicts.items():
+                self.engine.settle(key, verdict, "api")
+            missing = [unit for unit in units if unit.key not in verdicts]
+            if missing:
+                await self.engine.recovery.lost(missing, "the answer left it out")
+        finally:
+            self.under_way -= len(units)
+
+    # --- what went wrong ----------------------------------------------------------------------
+
+    async def _settle_trouble(self, units: Sequence[Unit], error: ClassifailyError) -> None:
+        if isinstance(error, OutcomeUnknownError | JobTimeoutError):
+            await self.engine.recovery.lost(units, describe(error))
+        elif isinstance(error, JobFailedError):
+            failed = Verdict((), describe(error), failed=True, job_id=error.job_id)
+            await self.engine.desk.finish({unit.key: failed.dump() for unit in units})
+            for unit in units:
+                self.engine.settle(unit.key, failed, "api")
+        # From here on: certainly not executed, so nothing was paid.
+        elif isinstance(error, InvalidRequestError | PlanRestrictionError):
+            await self._refused(units, error)
+        elif isinstance(error, ServerError) and not self.engine.ending:
+            await self._failing(units, error)
+        else:
+            await self._return(units)
+            if isinstance(error, QuotaExceededError) and self.purse.budget.on_exceeded == "partial":
+                self.purse.exhaust()
+                for unit in units:
+                    self.engine.close_without(unit.key, "uncovered", describe(error))
+            else:
+                self.engine.fail(error)
+
+    async def _failing(self, units: Sequence[Unit], error: ServerError) -> None:
+        """A server that fails for these alone fails for one of them; one that fails for everybody ends the run."""
+        if self._sound_at and len(units) > 1:
+            await self._halves(units)
+        elif len(units) > 1 and not self._probing and self.under_way == len(units):
+            self._probing = True  # nothing was ever served and nothing else is left to try: once, try the halves
+            await self._halves(units)
+        else:
+            await self._return(units)
+            if self._sound_at:
+                self.engine.close_without(units[0].key, "failed", describe(error))
+            else:
+                self.engine.fail(error)
+
+    async def _halves(self, units: Sequence[Unit]) -> None:
+        middle = len(units) // 2
+        for half in (units[:middle], units[middle:]):
+            if self.engine.ending:
+                await self._return(half)
+            else:
+                await self._deliver(half)
+
+    async def _refused(self, units: Sequence[Unit], error: APIError) -> None:
+        """Too many items, or one bad one: halves tell which, and refusals are free."""
+        if len(units) > 1:
+            before = self._refusals
+            await self._halves(units)
+            if self._refusals == before and not self.engine.ending:  # no item was at fault, so it was their number
+                self.engine.batch_size = max(1, min(self.engine.batch_size, len(units) // 2))
+            return
+        (unit,) = units
+        if isinstance(error, PlanRestrictionError) and not unit.alone:
+            self._singly = True  # the Free plan may have no batches at all, but it has /classify
+            self.engine.batch_size = 1
+            await self._deliver(units)
+            return
+        self._refusals += 1
+        await self._return(units)
+        if isinstance(error, PlanRestrictionError) and not unit.own_terms:
+            self.engine.fail(error)
+        else:
+            self.engine.close_without(unit.key, "failed", describe(error))
+
+    async def _return(self, units: Sequence[Unit]) -> None:
+        """Give back what was claimed and counted for requests that were not executed."""
+        self.purse.put_back(len(units))
+        await self._release(units)
+
+    async def _release(self, units: Sequence[Unit]) -> None:
+        desk = self.engine.desk
+        doubtful = [unit.key for unit in units if unit.doubtful]
+        if doubtful:  # this request was not executed, but an earlier one for the same input may have been
+            await desk.do(desk.book.park, doubtful)
+        await desk.do(desk.book.release, desk.run_id, [unit.key for unit in units if not unit.doubtful])
+
+
+def by_id(answer: BatchResult | Job) -> dict[str, Classification]:
+    """The results by the id they name; one that names none, or names one twice, is nobody's."""
+    found: dict[str, Classification] = {}
+    twice: set[str] = set()
+    for result in answer.results:
+        if result.id is not None:
+            first = found.setdefault(result.id, result)
+            if first is not result and first != result:
+                twice.add(result.id)
+    return {item_id: result for item_id, result in found.items() if item_id not in twice}

@@ -1,0 +1,69 @@
+"""What several commands share: the client, the ledger's place, and printing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from classifaily_connectors.client import ClassifailyClient
+    from classifaily_connectors.store import Ledger
+
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of the API [env: CLASSIFAILY_BASE_URL].")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+LedgerPlace = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        help="Store URL or SQLite file [env: CLASSIFAILY_STORE_URL; default: $XDG_STATE_HOME/classifaily/ledger.db].",
+    ),
+]
+
+
+def ledger_url(given: str | None) -> str:
+    """The ledger to use: the option, CLASSIFAILY_STORE_URL, or a file in the user's state folder."""
+    given = given or os.environ.get("CLASSIFAILY_STORE_URL") or None
+    if given is not None:
+        return given if "://" in given else _sqlite(Path(given))
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return _sqlite(Path(state) / "classifaily" / "ledger.db")
+
+
+def _sqlite(path: Path) -> str:
+    return f"sqlite:///{path.expanduser().absolute()}"
+
+
+@contextmanager
+def open_ledger(given: str | None) -> Generator[Ledger]:
+    """The ledger, closed afterwards."""
+    from classifaily_connectors.store import Ledger
+
+    ledger = Ledger(ledger_url(given))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def open_client(base_url: str | None) -> ClassifailyClient:
+    """A client with the key of the environment: on a command line, everyone on the machine could read it."""
+    from classifaily_connectors.client import ClassifailyClient
+
+    return ClassifailyClient(base_url=base_url, application="cli")
+
+
+def console() -> Console:
+    """Where results go."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))

@@ -1,0 +1,90 @@
+"""How a command ends when it does not end well.
+
+The law of this file: one line that names the fix, on stderr; never a traceback, a key or an input. Exit codes:
+
+    0  done: every row has its answer, or held nothing to classify
+    1  the API, the ledger or the disk did not do its part; what came back is kept
+    2  an argument, a setting or the input is wrong; nothing was paid
+    3  done, but some rows failed
+    4  done, but some rows may have been paid without an answer (`classifaily ledger show`)
+    5  the budget or the month's quota ended first; the output says which rows are uncovered
+    6  more rows than --max-error-ratio allows have no answer; the output is complete
+    130  interrupted; run the same command again to go on
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from classifaily_connectors.errors import (
+    BudgetExceededError,
+    ClassifailyError,
+    ConfigurationError,
+    ErrorRatioExceededError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    QuotaExceededError,
+)
+
+DONE, TROUBLE, WRONG, FAILED, UNKNOWN, UNCOVERED, TOO_MANY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+TRACEBACK = "CLASSIFAILY_TRACEBACK"
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (ConfigurationError, WRONG),
+    (InvalidRequestError, WRONG),
+    (ImportError, WRONG),
+    (BudgetExceededError, UNCOVERED),
+    (QuotaExceededError, UNCOVERED),
+    (ErrorRatioExceededError, TOO_MANY),
+    (OutcomeUnknownError, UNKNOWN),
+)
+
+
+class Commands(TyperGroup):
+    """The commands, with their errors made into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("interrupted: what came back is kept, run the same command again to go on")
+            raise typer.Exit(INTERRUPTED) from None
+        except (ClassifailyError, ImportError) as error:
+            _say(f"error: {_line(error)}")
+            raise typer.Exit(code_of(error)) from None
+        except OSError as error:
+            _say(f"error: {error.filename or 'the disk'}: {error.strerror or type(error).__name__}")
+            raise typer.Exit(TROUBLE) from None
+        except RuntimeError as error:  # typer's own Exit and Abort are RuntimeErrors too
+            if type(error) is not RuntimeError or os.environ.get(TRACEBACK):
+                raise
+            _say(f"error: {_line(error)}")
+            raise typer.Exit(TROUBLE) from None
+        except Exception as error:
+            # Its message is not ours, so it may hold anything: an input, or a piece of SQL.
+            if _is_typers(error) or os.environ.get(TRACEBACK):
+                raise
+            _say(f"error: unexpected {type(error).__name__}: run again with {TRACEBACK}=1 to see where")
+            raise typer.Exit(TROUBLE) from None
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code for an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), TROUBLE)
+
+
+def _is_typers(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in ("click", "typer")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,117 @@
+"""What a run did, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from classifaily_connectors.cli.failing import DONE, FAILED, UNCOVERED, UNKNOWN
+from classifaily_connectors.progress import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from classifaily_connectors.bulk.plan import Plan
+    from classifaily_connectors.bulk.progress import BulkStats
+    from classifaily_connectors.tables import TableResult
+
+_BAR = 32
+_MOST = 20
+_STYLES = {"completed": "green", "failed": "red", "unknown": "yellow", "skipped": "dim", "uncovered": "magenta"}
+
+
+def exit_code(stats: BulkStats) -> int:
+    """The exit code: what may have cost money for nothing outranks what the budget left out, and that what failed."""
+    if stats.unknown:
+        return UNKNOWN
+    if stats.statuses["uncovered"]:
+        return UNCOVERED
+    return FAILED if stats.failed else DONE
+
+
+def as_json(result: TableResult, ledger: str | None) -> dict[str, Any]:
+    """The summary as plain data."""
+    stats = result.stats
+    return {
+        "output": result.output,
+        "rows": result.rows,
+        "resumed": result.resumed,
+        "billed": stats.billed,
+        "reused": stats.reused,
+        "duplicate": stats.duplicate,
+        "statuses": stats.statuses,
+        "labels": dict(_ranked(stats.labels)),
+        "routes": stats.routes,
+        "remaining": stats.remaining,
+        "seconds": round(stats.seconds, 3),
+        "ledger": ledger,
+    }
+
+
+def show(console: Console, result: TableResult) -> None:
+    """The summary for people."""
+    stats = result.stats
+    speed = stats.rows / stats.seconds if stats.seconds else 0.0
+    console.print(f"[bold]{stats.rows:,} rows[/] in {duration(stats.seconds)} ({speed:,.0f}/s) to {result.output}")
+    parts = [
+        f"[cyan]{stats.billed:,} billed[/]",
+        f"[green]{stats.reused:,} reused[/]",
+        f"{stats.duplicate:,} duplicate",
+    ]
+    if result.resumed:
+        parts.append(f"{result.resumed:,} already landed")
+    if stats.remaining is not None:
+        parts.append(f"quota left about {stats.remaining:,}")
+    console.print("  ".join(parts))
+    counts = [f"[{_STYLES[name]}]{count:,} {name}[/]" for name, count in stats.statuses.items() if count]
+    counts += [f"{count:,} to {name}" for name, count in sorted(stats.routes.items()) if count]
+    console.print("  ".join(counts))
+    if stats.labels:
+        console.print(histogram(stats.labels))
+    if stats.unknown:
+        console.print(
+            "[yellow]Some rows may have been paid without an answer.[/] See `classifaily ledger show`, or run again "
+            "with --on-unknown reconcile."
+        )
+    if stats.statuses["uncovered"]:
+        console.print("[magenta]The budget ended first.[/] Run the same command again to cover the other rows.")
+
+
+def histogram(labels: dict[str, int]) -> Table:
+    """The labels and how often each was given, most frequent first."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    ranked = _ranked(labels)
+    total, most = sum(labels.values()), ranked[0][1]
+    for label, count in ranked[:_MOST]:
+        bar = "█" * max(1, round(_BAR * count / most))
+        table.add_row(escape(label), f"[cyan]{bar}[/]", f"{count:,}", f"[dim]{count / total:.0%}[/]")
+    if len(ranked) > _MOST:
+        rest = ranked[_MOST:]
+        table.add_row(f"[dim]{len(rest)} more[/]", "", f"{sum(count for _label, count in rest):,}", "")
+    return table
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data."""
+    names = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "batches", "remaining", "fits")
+    resets_at = plan.resets_at.isoformat() if plan.resets_at else None
+    return {**{name: getattr(plan, name) for name in names}, "resets_at": resets_at}
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """A plan for people."""
+    console.print(f"[bold]{plan.to_buy:,} requests[/] would be billed, in {plan.batches:,} calls; nothing was spent")
+    console.print(
+        f"{plan.rows:,} rows  {plan.unique:,} unique  [green]{plan.already_paid:,} already paid[/]  "
+        f"[yellow]{plan.parked:,} parked[/]  [dim]{plan.skipped:,} skipped[/]"
+    )
+    if plan.remaining is not None:
+        when = f" until {plan.resets_at:%Y-%m-%d %H:%M} UTC" if plan.resets_at else ""
+        verdict = "[green]fits[/]" if plan.fits else f"[red]{plan.to_buy - plan.remaining:,} too many[/]"
+        console.print(f"quota left {plan.remaining:,}{when}: {verdict}")
+
+
+def _ranked(labels: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(labels.items(), key=lambda each: (-each[1], each[0]))

@@ -1,0 +1,152 @@
+"""Is everything in order? Key, address, plan, quota, ledger, clock.
+
+The law of this file: it spends nothing and changes nothing, every finding names its fix, and none shows the key.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from classifaily_connectors.errors import ClassifailyError, ConfigurationError
+from classifaily_connectors.operations import account
+from classifaily_connectors.operations.context import Context
+from classifaily_connectors.operations.effects import Reply
+from classifaily_connectors.settings import KEY_PREFIX, KEY_VARIABLES, Settings
+
+if TYPE_CHECKING:
+    from classifaily_connectors.models import Usage
+    from classifaily_connectors.operations.effects import Answer, Operation
+
+Level = Literal["good", "warning", "bad"]
+_SKEW = 30.0
+"""Seconds the clocks may differ before it matters to the ages of webhooks and of open questions."""
+_TIGHT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: how it is, and what to do when it is not good."""
+
+    name: str
+    level: Level
+    detail: str
+
+
+def examine(base_url: str | None, store_url: str | None) -> Iterator[Finding]:
+    """Everything, in the order in which it has to be right."""
+    try:
+        settings = Settings.resolve(None, base_url)
+    except ConfigurationError as error:
+        name = "address" if "base_url" in error.message else "key"
+        yield Finding(name, "bad", error.message)
+    else:
+        yield _key(settings)
+        yield Finding("address", "good", settings.base_url)
+        yield from _service(settings)
+    if store_url is not None:
+        yield from _ledger(store_url)
+
+
+def _key(settings: Settings) -> Finding:
+    variable = next((name for name in KEY_VARIABLES if os.environ.get(name)), KEY_VARIABLES[0])
+    if settings.api_key.get_secret_value().startswith(KEY_PREFIX):
+        return Finding("key", "good", f"set in {variable}")
+    return Finding("key", "warning", f"{variable} does not start with {KEY_PREFIX}: is it a ClassifAIly key?")
+
+
+def _service(settings: Settings) -> Iterator[Finding]:
+    from classifaily_connectors.transport import SyncTransport
+
+    transport = SyncTransport(settings, max_connections=1, application="cli")
+    try:
+        started = time.time()
+        usage, server = transport.run(_usage_and_clock(Context()))
+        now = (started + time.time()) / 2
+    except ClassifailyError as error:
+        yield Finding("service", "bad", str(error))
+        return
+    finally:
+        transport.close()
+    yield Finding("service", "good", f"answered in {(now - started) * 2:.2f} s; plan {usage.plan or 'unknown'}")
+    yield _quota(usage)
+    if server is None:
+        yield Finding("clock", "warning", "the server tells no time to compare with")
+        return
+    skew = now - server
+    level: Level = "good" if abs(skew) <= _SKEW else "warning"
+    fix = "" if level == "good" else ": set this machine's clock (NTP)"
+    yield Finding("clock", level, f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server{fix}")
+
+
+def _quota(usage: Usage) -> Finding:
+    left, limit, resets_at = usage.remaining, usage.limits.requests, usage.limits.resets_at
+    if left is None:
+        return Finding("quota", "good", "unlimited")
+    when = f"; starts anew at {resets_at:%Y-%m-%d %H:%M} UTC" if resets_at else ""
+    detail = f"{left:,} requests left{f' of {limit:,}' if limit else ''}{when}"
+    if left == 0:
+        return Finding("quota", "bad", f"{detail}: wait, or upgrade the plan")
+    return Finding("quota", "warning" if limit and left < limit * _TIGHT else "good", detail)
+
+
+def _usage_and_clock(context: Context) -> Operation[tuple[Usage, float | None]]:
+    """The usage, and the server's time in seconds since the epoch."""
+    operation = account.usage(context)
+    answer: Answer | None = None
+    server: float | None = None
+    while True:
+        try:
+            step = operation.send(answer)
+        except StopIteration as done:
+            return done.value, server
+        answer = yield step
+        if isinstance(answer, Reply):
+            server = _date(answer)
+
+
+def _date(reply: Reply) -> float | None:
+    try:
+        return parsedate_to_datetime(reply.headers["date"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _ledger(url: str) -> Iterator[Finding]:
+    try:
+        from classifaily_connectors.store import Ledger
+        from classifaily_connectors.store.database import file_system
+    except ImportError as error:
+        yield Finding("ledger", "bad", str(error))
+        return
+    from pathlib import Path
+
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        ledger = Ledger(url)
+        try:
+            counts = ledger.stats()
+        finally:
+            ledger.close()
+    except (ClassifailyError, OSError) as error:
+        yield Finding("ledger", "bad", str(error))
+        return
+    except SQLAlchemyError as error:
+        yield Finding("ledger", "bad", f"{type(error).__name__}: is the place writable, and the database up?")
+        return
+    parsed = make_url(url)
+    place = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        kind = file_system(Path(parsed.database).absolute().parent)
+        place += f" on {kind}" if kind else ""
+    yield Finding("ledger", "good", f"{place}; {counts.done:,} answers")
+    open_questions = counts.parked + counts.open - counts.live
+    if open_questions:
+        detail = f"{open_questions:,} perhaps paid without an answer: classifaily ledger settle"
+        yield Finding("open questions", "warning", detail)

@@ -1,0 +1,110 @@
+"""A Python Enum is a taxonomy, and a taxonomy can be written as one.
+
+The law of this file: it is pure but for reading the source of an Enum, where the texts below its members are. A
+member's label is its value when the value is a way to write its name (`BILLING = "billing"`) or when a text below the
+member describes it; else its name, and the value is the description.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import itertools
+import keyword
+import re
+import textwrap
+import unicodedata
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.models import Category
+
+if TYPE_CHECKING:
+    from classifaily_connectors.models import Classification
+
+E = TypeVar("E", bound=Enum)
+
+
+def categories_of(taxonomy: type[Enum]) -> tuple[Category, ...]:
+    """The categories of an Enum, in the order of its members."""
+    return tuple(category_of(member) for member in taxonomy)
+
+
+def category_of(member: Enum) -> Category:
+    """The category a member stands for."""
+    text = _texts(type(member)).get(member.name)
+    value = member.value if isinstance(member.value, str) and member.value.strip() else None
+    if value is not None and (text is not None or _plain(value) == _plain(member.name)):
+        return Category(name=value.strip(), description=text)
+    return Category(name=member.name, description=text or value)
+
+
+def member_for(taxonomy: type[E], label: str | None) -> E | None:
+    """The member whose label this is; None for no label, and for one outside the set."""
+    return _members(taxonomy).get(label or "")  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+def label_of(taxonomy: type[E], answer: Classification) -> E | None:
+    """The answer's best label as a member of `taxonomy`; None is a case for review."""
+    return member_for(taxonomy, answer.label)
+
+
+def source_of(categories: Sequence[Category], name: str) -> str:
+    """Python source of an Enum called `name` that stands for exactly these categories.
+
+    Raises ConfigurationError when `name` is no identifier, or two categories would get the same member name.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ConfigurationError(f"{name!r} cannot be the name of a class")
+    lines = ["from enum import StrEnum", "", "", f"class {name}(StrEnum):"]
+    seen: dict[str, str] = {}
+    for category in categories:
+        member = _identifier(category.name)
+        if seen.setdefault(member, category.name) != category.name:
+            raise ConfigurationError(f"{seen[member]!r} and {category.name!r} would both become {member}: rename one")
+        lines.append(f"    {member} = {_literal(category.name)}")
+        if category.description:
+            lines.append(f"    {_literal(category.description)}")
+    return "\n".join(lines) + "\n"
+
+
+@functools.cache
+def _members(taxonomy: type[Enum]) -> Mapping[str, Enum]:
+    return {category_of(member).name: member for member in taxonomy}
+
+
+@functools.cache
+def _texts(taxonomy: type[Enum]) -> Mapping[str, str]:
+    """The text below each member, which Python itself throws away."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(taxonomy)))
+    except (OSError, TypeError, SyntaxError):  # made at a prompt, or by the functional API
+        return {}
+    found: dict[str, str] = {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    for statement, below in itertools.pairwise(body):
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
+        if isinstance(target, ast.Name) and isinstance(text, str):
+            found[target.id] = inspect.cleandoc(text)
+    return found
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
+
+
+def _identifier(name: str) -> str:
+    # Python reads identifiers in NFKC form, so two names may differ and still be one member.
+    folded = unicodedata.normalize("NFKC", name.upper())
+    word = "".join(each if f"_{each}".isidentifier() else "_" for each in folded)
+    word = re.sub(r"__+", "_", word).strip("_") or "LABEL"
+    return word if word.isidentifier() and not keyword.iskeyword(word) else f"N{word}"
+
+
+def _literal(text: str) -> str:
+    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return quoted if ast.literal_eval(quoted) == text else repr(text)

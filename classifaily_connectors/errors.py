@@ -1,0 +1,264 @@
+"""Every error this package raises, and what each one knows.
+
+    ClassifailyError
+    ├── ConfigurationError (also ValueError)      a setting is missing or nonsense, or the base URL redirects
+    ├── APIError                                  the API answered, and the answer is a refusal
+    │   ├── InvalidRequestError (also ValueError) 400, 413, 422; or refused here before anything was sent
+    │   ├── AuthenticationError                   401
+    │   ├── SubscriptionInactiveError             403 subscription_inactive
+    │   ├── PlanRestrictionError                  403 plan_restriction
+    │   ├── NotFoundError                         404
+    │   │   └── SchemaNotFoundError               404 schema_not_found
+    │   ├── MethodNotAllowedError                 405
+    │   ├── QuotaExceededError                    429: the month's quota is used up
+    │   ├── RateLimitedError                      429 with a short Retry-After: slow down
+    │   └── ServerError                           5xx: the server says it failed
+    ├── NotSentError                              no connection: nothing was executed, nothing billed
+    ├── OutcomeUnknownError                       sent, but no complete answer: it may have been executed and billed
+    ├── JobFailedError                            the job ended in status `failed`
+    ├── JobTimeoutError                           the job is still running when our patience ended
+    ├── BudgetExceededError                       your own limit, met before the API's
+    ├── ErrorRatioExceededError                   a table of which too many rows have no answer
+    └── SignatureError                            a webhook that was not signed with our secret
+
+The law of this file: an error holds data, never a request, a response, a key or an input text, and comes out of
+`pickle` as it went in, because orchestrators carry errors from process to process. Branch on the class, on `code`
+and on `outcome`; never on the message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+Outcome = Literal["not_sent", "rejected", "failed", "unknown"]
+"""What is known of a request that brought no result: `not_sent` (nothing left this machine), `rejected` (refused,
+not billed), `failed` (the server reports an error of its own) or `unknown` (it may have been executed and billed)."""
+
+
+class ClassifailyError(Exception):
+    """The base of every error of this package.
+
+    `outcome` says whether the request can have been executed; None where no request is concerned.
+    """
+
+    outcome: Outcome | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own pickling calls cls(*args), which fails for every class with keyword-only arguments.
+        return _rebuild, (type(self), self.message, dict(vars(self)))
+
+
+def _rebuild(cls: type[ClassifailyError], message: str, data: dict[str, Any]) -> ClassifailyError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    error.__dict__.update(data)
+    return error
+
+
+class ConfigurationError(ClassifailyError, ValueError):
+    """A setting is missing or cannot work; the message names it and says what to change."""
+
+    outcome: Outcome | None = "not_sent"
+
+
+class APIError(ClassifailyError):
+    """The API answered with an error.
+
+    `status` is the HTTP status (None when the request was refused before sending), `code` the API's machine-readable
+    code (API reference, Errors), `docs` a link when the API gives one. `limit`, `used` and `resets_at` belong to
+    quota errors and are None when the server leaves them out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        docs: str | None = None,
+        outcome: Outcome = "rejected",
+        limit: int | None = None,
+        used: int | None = None,
+        resets_at: datetime | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.docs = docs
+        self.outcome = outcome
+        self.limit = limit
+        self.used = used
+        self.resets_at = resets_at
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return self.message
+        return f"{self.message} (HTTP {self.status}{f', {self.code}' if self.code else ''})"
+
+
+class InvalidRequestError(APIError, ValueError):
+    """The request is wrong and sending it again cannot help; `status` is None when it was never sent."""
+
+
+class AuthenticationError(APIError):
+    """The API key is missing, malformed or revoked."""
+
+
+class SubscriptionInactiveError(APIError):
+    """The paid plan has lapsed."""
+
+
+class PlanRestrictionError(APIError):
+    """The plan does not include this: categories, schemas and images need Starter; audio, video and webhooks Pro."""
+
+
+class NotFoundError(APIError):
+    """No such object; jobs also end here when the plan's history (7 days, 30 days, 1 year) has passed."""
+
+
+class SchemaNotFoundError(NotFoundError):
+    """The schema id does not exist or belongs to another account."""
+
+
+class MethodNotAllowedError(APIError):
+    """The server has no such call; for schemas and webhooks, use the dashboard instead."""
+
+
+class QuotaExceededError(APIError):
+    """The month's quota is used up: waiting seconds cannot help.
+
+    `limit` and `used` count requests, `resets_at` is an aware datetime. Never cache this as "exhausted until
+    `resets_at`": an upgrade restores access at once.
+    """
+
+
+class RateLimitedError(APIError):
+    """Too many requests just now; `retry_after` is the server's wait in seconds, at most 60."""
+
+
+class ServerError(APIError):
+    """The server failed. A job may or may not exist, so a billable call that ends here counts as maybe billed."""
+
+
+class NotSentError(ClassifailyError):
+    """No connection could be opened, so nothing was executed and nothing billed."""
+
+    outcome: Outcome | None = "not_sent"
+
+
+class OutcomeUnknownError(ClassifailyError):
+    """The request went out, but no complete answer came back: it may have been executed and billed.
+
+    Never sent again by itself. `status` is the HTTP status when one arrived (502, 504, an unreadable 200).
+    """
+
+    outcome: Outcome | None = "unknown"
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class JobFailedError(ClassifailyError):
+    """The job ended in status `failed`; `job_id` names it, `code` is the API's code when it gave one."""
+
+    outcome: Outcome | None = "failed"
+
+    def __init__(self, message: str, *, job_id: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.code = code
+
+
+class JobTimeoutError(ClassifailyError):
+    """The job has not ended within the wait. It runs on and is paid: pick it up with `jobs.wait(error.job_id)`."""
+
+    outcome: Outcome | None = "unknown"
+
+    def __init__(self, message: str, *, job_id: str, status: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.status = status
+
+
+class BudgetExceededError(ClassifailyError):
+    """A limit of your own (`max_requests`, `reserve`) would have been crossed; nothing was sent.
+
+    `needed` and `available` count requests; `resets_at` is when the API's quota starts anew.
+    """
+
+    outcome: Outcome | None = "not_sent"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        needed: int | None = None,
+        available: int | None = None,
+        resets_at: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+        self.resets_at = resets_at
+
+
+class ErrorRatioExceededError(ClassifailyError):
+    """More rows than allowed are failed or unknown; the labelled table is complete all the same.
+
+    `errors` and `rows` count rows; `output` is where the table is, None when it was to be a frame.
+    """
+
+    def __init__(
+        self, message: str, *, errors: int | None = None, rows: int | None = None, output: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.errors = errors
+        self.rows = rows
+        self.output = output
+
+
+class SignatureError(ClassifailyError):
+    """A webhook delivery whose signature is missing, malformed or made with another secret."""
+
+
+_BY_CODE: Mapping[str, type[APIError]] = {
+    "invalid_json": InvalidRequestError,
+    "invalid_request": InvalidRequestError,
+    "unauthorized": AuthenticationError,
+    "subscription_inactive": SubscriptionInactiveError,
+    "plan_restriction": PlanRestrictionError,
+    "schema_not_found": SchemaNotFoundError,
+    "method_not_allowed": MethodNotAllowedError,
+}
+_BY_STATUS: Mapping[int, type[APIError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    413: InvalidRequestError,
+    415: InvalidRequestError,
+    422: InvalidRequestError,
+    429: QuotaExceededError,
+}
+
+
+def error_class(status: int, code: str | None) -> type[APIError]:
+    """The class for an HTTP status and the API's code: the code decides within its own kind of status.
+
+    Any status from 300 to 599 and any code find a class here (API reference, Errors).
+    """
+    if status >= 500:  # noqa: PLR2004
+        return ServerError
+    named = _BY_CODE.get(code or "")
+    return named or _BY_STATUS.get(status, APIError)

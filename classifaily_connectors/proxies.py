@@ -1,0 +1,21 @@
+"""Which proxy the environment asks for.
+
+The law of this file: the variables mean what they mean to every program of the standard library (HTTP_PROXY,
+HTTPS_PROXY, ALL_PROXY, NO_PROXY, in either case; the system's settings on macOS and Windows), and are read once for a
+client, as a client speaks to one address.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+
+def proxy_for(base_url: str) -> str | None:
+    """The address of the proxy on the way to `base_url`, None for the direct way; it may hold a password."""
+    target = urlsplit(base_url)
+    proxies = getproxies()
+    proxy = proxies.get(target.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(target.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

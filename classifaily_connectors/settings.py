@@ -1,0 +1,124 @@
+"""Where the key and the address come from: an argument, else the environment.
+
+The law of this file: nonsense is refused here, before any request, with the name of the setting and the fix; and the
+key is wrapped at once, so that nothing that prints, logs or pickles settings can show it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from classifaily_connectors.errors import ConfigurationError
+
+BASE_URL = "https://api.classifaily.com/v1"
+OTHER_BASE_URL = "https://classifaily.com/api/v1"
+BASE_URL_HINT = f"The API is documented at {BASE_URL} and at {OTHER_BASE_URL}: check base_url or CLASSIFAILY_BASE_URL"
+KEY_VARIABLES = ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY")
+KEY_PREFIX = "cai_live_"
+MAX_TIMEOUT = 1e9
+"""Seconds: sockets overflow a little above."""
+
+logger = logging.getLogger("classifaily_connectors")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A checked key, address and timeout; safe to print."""
+
+    api_key: SecretStr
+    base_url: str
+    timeout: float | None = None
+
+    @classmethod
+    def resolve(
+        cls,
+        api_key: str | SecretStr | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+    ) -> Settings:
+        """Arguments win over the environment (CLASSIFAILY_KEY, CLASSIFAILY_BASE_URL).
+
+        Raises ConfigurationError when no key is found, or when key, address or timeout cannot work.
+        """
+        # First of all: a traceback printed with its locals shows this frame too.
+        api_key = as_secret(api_key)
+        return cls(
+            _checked_key(api_key),
+            checked_base_url(base_url or os.environ.get("CLASSIFAILY_BASE_URL") or BASE_URL),
+            _checked_timeout(timeout),
+        )
+
+
+def as_secret(value: str | SecretStr | None) -> SecretStr | None:
+    """`value`, wrapped so that printing cannot show it."""
+    return SecretStr(value) if isinstance(value, str) else value
+
+
+def _checked_key(given: SecretStr | None) -> SecretStr:
+    if given is None:
+        given = as_secret(next(filter(None, map(os.environ.get, KEY_VARIABLES)), ""))
+    key = given.get_secret_value().strip() if given else ""
+    problem = None
+    if not key:
+        problem = f"no API key: pass api_key or set {KEY_VARIABLES[0]} (create one under API Keys in the dashboard)"
+    elif not key.isascii() or not key.isprintable() or " " in key:
+        problem = "api_key holds a blank, a control or a non-ASCII character: copy it again from the dashboard"
+    wrapped = SecretStr(key)
+    foreign = not key.startswith(KEY_PREFIX)
+    del key  # a traceback printed with its locals must not hold the bare key
+    if problem:
+        raise ConfigurationError(problem)
+    if foreign:
+        logger.warning("the API key does not start with %s: is it a ClassifAIly key?", KEY_PREFIX)
+    return wrapped
+
+
+def checked_base_url(url: str) -> str:
+    """`url` without its trailing slash.
+
+    Raises ConfigurationError unless it is https (http on loopback) with a host and without user, query or fragment.
+    """
+    trimmed = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(trimmed)
+        host = parts.hostname
+        parts.port  # noqa: B018  # raises on nonsense
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError(f"base_url must look like {BASE_URL}, not like {_redacted(trimmed)!r}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("base_url must not carry a user, a query or a fragment: the key goes in api_key")
+    if parts.scheme == "http" and not is_loopback(host):
+        shown = _redacted(host)
+        raise ConfigurationError(f"base_url must be https: the key would cross the network in the clear to {shown}")
+    return trimmed
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _redacted(url: str) -> str:
+    # A key pasted into the wrong field must not be shown back.
+    return "(something like an API key)" if KEY_PREFIX in url.lower() else url
+
+
+def _checked_timeout(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"timeout is {timeout!r}; it must be a positive number of seconds")
+    return float(timeout)

@@ -1,0 +1,258 @@
+"""What was paid for, and what came of it.
+
+The law of this file: the intent to pay is committed before the request leaves, the answer after it came; a key has
+one claimant at a time, because a claim is an INSERT that conflicts. An entry is `open` (someone may be paying for it
+now), `parked` (it may have been paid, and the answer is lost) or `done`. Only digests are stored, never an input.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import sqlalchemy as sa
+
+from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.store import statements
+from classifaily_connectors.store.database import insert, open_engine, opening
+from classifaily_connectors.store.entry import Changes, Committed, Entry, LedgerStats, RunInfo
+from classifaily_connectors.store.migrations import entry, meter, migrate, run
+from classifaily_connectors.store.process import identity, is_gone
+
+LEASE = 30.0
+
+
+class Ledger:
+    """The ledger in the database at `url`; safe to share between threads, and between processes by its URL.
+
+    `namespace` keeps apart what must not share answers; `lease` is the seconds a run may be silent before its open
+    claims count as interrupted.
+
+    Raises ConfigurationError when the place cannot keep a ledger, or holds one from a newer version.
+    """
+
+    durable = True
+
+    def __init__(self, url: str, *, namespace: str = "", lease: float = LEASE) -> None:
+        if not lease > 0:
+            raise ConfigurationError(f"lease is {lease!r}; it must be a positive number of seconds")
+        self.namespace = namespace
+        self.lease = lease
+        with opening(url):
+            self._engine = open_engine(url)
+            try:
+                migrate(self._engine)
+            except BaseException:
+                self._engine.dispose()
+                raise
+        self._reader = self._engine.execution_options(classifaily_begin="DEFERRED")
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        added = insert(self._engine, meter)
+        total = meter.c.requests + added.excluded.requests
+        self._count = added.on_conflict_do_update(index_elements=["name"], set_={"requests": total}).returning(
+            meter.c.requests
+        )
+
+    def __repr__(self) -> str:
+        return f"Ledger({self._engine.url.render_as_string(hide_password=True)!r}, namespace={self.namespace!r})"
+
+    def close(self) -> None:
+        """Close the connections; the ledger may be used again."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _begin(self, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Generator[sa.Connection]:
+        if self._pid != os.getpid():  # connections are the parent's: leave them to it
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+        if mode == "DEFERRED":  # readers disturb nobody
+            with self._reader.begin() as connection:
+                yield connection
+        else:
+            with self._lock, self._engine.begin() as connection:
+                yield connection
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
+        """The entries of those `keys` that have one."""
+        with self._begin("DEFERRED") as connection:
+            return {each.key: each for each in statements.lookup(connection, keys)}
+
+    def live_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Those of the runs that may still be at work: not ended, heard of within the lease, process not gone."""
+        if not run_ids:
+            return set()
+        with self._begin("DEFERRED") as connection:
+            now = self._now(connection)
+            rows = connection.execute(sa.select(run).where(run.c.id.in_(list(run_ids)))).all()
+        return {each.id for each in rows if self._alive(RunInfo(*each), now)}
+
+    def _alive(self, info: RunInfo, now: float) -> bool:
+        return info.ended_at is None and now - info.beat_at <= self.lease and not is_gone(info.process)
+
+    # --- a run --------------------------------------------------------------------------------
+
+    def start_run(self) -> str:
+        """A new run's id; call `beat` well within every lease, and `end_run` at the end."""
+        run_id = secrets.token_hex(8)
+        with self._begin() as connection:
+            now = self._now(connection)
+            values = {"id": run_id, "process": identity(), "started_at": now, "beat_at": now}
+            connection.execute(sa.insert(run).values(values))
+        return run_id
+
+    def beat(self, run_id: str) -> None:
+        """Say that the run is alive."""
+        with self._begin() as connection:
+            now = self._now(connection)
+            connection.execute(sa.update(run).where(run.c.id == run_id).values(beat_at=now))
+
+    def end_run(self, run_id: str) -> None:
+        """Say that the run has ended; claims it still holds become interrupted ones at once."""
+        with self._begin() as connection:
+            now = self._now(connection)
+            connection.execute(sa.update(run).where(run.c.id == run_id).values(beat_at=now, ended_at=now))
+
+    # --- paying -------------------------------------------------------------------------------
+
+    def claim(self, run_id: str, keys: Collection[bytes]) -> set[bytes]:
+        """Commit the intent to pay for `keys`; the ones returned are ours alone, the others are taken."""
+        return self.commit(run_id, Changes(keys=set(keys))).won
+
+    def finish(self, run_id: str, answers: Mapping[bytes, str]) -> None:
+        """Commit the answers to keys that were claimed."""
+        self.commit(run_id, Changes(answers=dict(answers)))
+
+    def take_over(self, run_id: str, stale: Iterable[Entry]) -> set[bytes]:
+        """Claim entries that are there already, each only if it still is as `stale` says it was."""
+        return self.commit(run_id, Changes(stale={each.key: each for each in stale})).won
+
+    def spend(self, name: str, requests: int) -> int:
+        """Add to the shared count `name` and return it: how concurrent runs know of each other's spending."""
+        return self.commit("", Changes(spending={name: requests})).counts[name]
+
+    def commit(self, run_id: str, changes: Changes) -> Committed:
+        """Everything in one transaction, and so for the price of one.
+
+        An answer is recorded whoever holds its claim by now: it was paid, and it is the truth.
+        """
+        with self._begin() as connection:
+            now = self._now(connection)
+            # Two writers of overlapping keys must not wait for each other in a circle. So everything is sorted, and
+            # what may have to wait for a writer (claiming) comes before what others may wait for (answering).
+            won = set(statements.claim(connection, changes.keys, namespace=self.namespace, run_id=run_id, now=now))
+            for key, each in sorted(changes.stale.items()):
+                expected = {"k": key, "was_run": each.run_id, "was_state": each.state, "r": run_id, "t": now}
+                if connection.execute(_TAKE_OVER, expected).rowcount:
+                    won.add(key)
+            statements.finish(connection, changes.answers, now=now)
+            counts: dict[str, int] = {}
+            for name, number in sorted(changes.spending.items()):
+                added = connection.execute(self._count, {"name": name, "requests": number})
+                counts[name] = int(added.scalar_one())
+        return Committed(won, counts)
+
+    def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None:
+        """Remember the job that is working on `keys`, so that whoever comes next waits for it and does not pay."""
+        statement = sa.update(entry).where(entry.c.key == sa.bindparam("k"), entry.c.run_id == run_id)
+        self._write(keys, statement.values(job_id=job_id))
+
+    def park(self, keys: Collection[bytes]) -> None:
+        """Say that nobody knows whether these were paid; they stay so until settled."""
+        claimed = (entry.c.key == sa.bindparam("k")) & (entry.c.state == "open")
+        self._write(keys, sa.update(entry).where(claimed).values(state="parked"))
+
+    def release(self, run_id: str, keys: Collection[bytes]) -> None:
+        """Give claims back whose requests certainly were not executed; an answer from before stands again."""
+        mine = (entry.c.key == sa.bindparam("k")) & (entry.c.state == "open") & (entry.c.run_id == run_id)
+        restore = sa.update(entry).where(mine, entry.c.answer.is_not(None)).values(state="done")
+        self._write(keys, restore, sa.delete(entry).where(mine))
+
+    def forget(self, keys: Collection[bytes]) -> int:
+        """Drop entries whatever their state, so that their rows are bought anew; how many there were."""
+        with self._begin() as connection:
+            return sum(
+                connection.execute(sa.delete(entry).where(entry.c.key.in_(part))).rowcount
+                for part in statements.slices(list(keys))
+            )
+
+    def _write(self, keys: Collection[bytes], *statements: sa.Update | sa.Delete) -> None:
+        if not keys:
+            return
+        with self._begin() as connection:
+            for statement in statements:
+                connection.execute(statement, [{"k": key} for key in sorted(keys)])
+
+    # --- housekeeping -------------------------------------------------------------------------
+
+    def stats(self) -> LedgerStats:
+        """Counts by state, in this namespace."""
+        with self._begin("DEFERRED") as connection:
+            ours = entry.c.namespace == self.namespace
+            count = sa.select(entry.c.state, entry.c.run_id, sa.func.count()).where(ours)
+            rows = connection.execute(count.group_by(entry.c.state, entry.c.run_id)).all()
+        live = self.live_runs({each[1] for each in rows if each[0] == "open"})
+        total: dict[str, int] = {}
+        for state, _run_id, number in rows:
+            total[state] = total.get(state, 0) + number
+        alive = sum(number for state, run_id, number in rows if state == "open" and run_id in live)
+        return LedgerStats(total.get("done", 0), total.get("parked", 0), total.get("open", 0), alive)
+
+    def unsettled(self, limit: int | None = None) -> list[Entry]:
+        """Parked entries and claims of runs that are no more, oldest first: perhaps paid, and no answer."""
+        waiting = (entry.c.namespace == self.namespace) & (entry.c.state != "done")
+        query = sa.select(*_COLUMNS).where(waiting).order_by(entry.c.claimed_at, entry.c.key)
+        with self._begin("DEFERRED") as connection:
+            rows = [Entry(*row) for row in connection.execute(query)]
+        live = self.live_runs({each.run_id for each in rows if each.state == "open"})
+        return [each for each in rows if each.state == "parked" or each.run_id not in live][:limit]
+
+    def prune(self, older_than: float) -> int:
+        """Drop answers settled more than `older_than` seconds ago; unsettled entries stay. How many were dropped."""
+        dropped = 0
+        while True:
+            with self._begin() as connection:
+                old = (entry.c.state == "done") & (entry.c.settled_at < self._now(connection) - older_than)
+                some = sa.select(entry.c.key).where(old, entry.c.namespace == self.namespace).limit(1000)
+                number = connection.execute(sa.delete(entry).where(entry.c.key.in_(some))).rowcount
+                if number == 0:
+                    owing = sa.select(entry.c.run_id).where(entry.c.state != "done")
+                    silent = run.c.beat_at < self._now(connection) - max(older_than, self.lease)
+                    connection.execute(sa.delete(run).where(silent, run.c.id.not_in(owing)))
+                    return dropped
+            dropped += number
+
+    def _now(self, connection: sa.Connection) -> float:
+        # One clock for all: the database's where machines share it, this machine's where it is the only one.
+        if self._engine.dialect.name == "postgresql":
+            return float(connection.execute(_PG_NOW).scalar_one())
+        return time.time()
+
+
+_COLUMNS = (
+    entry.c.key,
+    entry.c.state,
+    entry.c.run_id,
+    entry.c.claimed_at,
+    entry.c.settled_at,
+    entry.c.job_id,
+    entry.c.answer,
+)
+_TAKE_OVER = (
+    sa.update(entry)
+    .where(
+        entry.c.key == sa.bindparam("k"),
+        entry.c.run_id == sa.bindparam("was_run"),
+        entry.c.state == sa.bindparam("was_state"),
+    )
+    .values(state="open", run_id=sa.bindparam("r"), claimed_at=sa.bindparam("t"), job_id=None)
+)
+_PG_NOW = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))

@@ -1,0 +1,75 @@
+"""The shape of the database, and how an older one becomes the present one.
+
+The law of this file: steps are numbered, only ever added, and run forward inside one transaction that excludes other
+migrators; a database that is newer than this package is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from classifaily_connectors.errors import ConfigurationError
+
+metadata = sa.MetaData()
+
+version = sa.Table("classifaily_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+entry = sa.Table(
+    "classifaily_entry",
+    metadata,
+    sa.Column("key", sa.LargeBinary, primary_key=True),
+    sa.Column("namespace", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+    sa.Column("claimed_at", sa.Float, nullable=False),
+    sa.Column("settled_at", sa.Float),
+    sa.Column("job_id", sa.String),
+    sa.Column("answer", sa.Text),
+    sqlite_with_rowid=False,
+)
+_unsettled = entry.c.state != "done"
+sa.Index("classifaily_entry_open", entry.c.state, sqlite_where=_unsettled, postgresql_where=_unsettled)
+
+run = sa.Table(
+    "classifaily_run",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("process", sa.String, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("beat_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+)
+
+meter = sa.Table(
+    "classifaily_meter",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+)
+
+
+def _first(connection: sa.Connection) -> None:
+    metadata.create_all(connection, [entry, run, meter])
+
+
+STEPS = (_first,)
+_LOCK = 0xC1A551FA  # any number of our own: PostgreSQL's advisory lock for migrators
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring the database to the present shape.
+
+    Raises ConfigurationError when a newer version of the package has been here.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        version.create(connection, checkfirst=True)
+        present = connection.execute(sa.select(sa.func.max(version.c.version))).scalar() or 0
+        if present > len(STEPS):
+            raise ConfigurationError(
+                f"the store has version {present}, this package knows {len(STEPS)}: upgrade classifaily-connectors"
+            )
+        for number, step in enumerate(STEPS[present:], present + 1):
+            step(connection)
+            connection.execute(sa.insert(version).values(version=number))

@@ -1,0 +1,356 @@
+"""One table on its way through a bulk run.
+
+The law of this file: everything that can be refused is refused by `survey` and `begin`, before the run; the counts of
+the result are of all rows of the output, those an earlier run landed included, and they sum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import AsyncIterable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+
+from classifaily_connectors.errors import ErrorRatioExceededError
+from classifaily_connectors.places import LocalPlace, Place, place_of
+from classifaily_connectors.routing import ConfidencePolicy
+from classifaily_connectors.tables import shape
+from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
+from classifaily_connectors.tables.checking import Checker, OnInvalid, Wanted
+from classifaily_connectors.tables.feeding import IDENTITY, AsyncFeed, Feed, Span
+from classifaily_connectors.tables.formats import Format, format_of
+from classifaily_connectors.tables.parts import Parts
+from classifaily_connectors.tables.records import RecordTable
+from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink, encoder
+from classifaily_connectors.tables.textfiles import CsvTable, JsonlTable
+from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from classifaily_connectors.bulk.budget import Budget
+    from classifaily_connectors.bulk.engine import OnUnknown
+    from classifaily_connectors.bulk.progress import BulkStats, Progress
+    from classifaily_connectors.bulk.rows import Row
+    from classifaily_connectors.models import Schema
+    from classifaily_connectors.store import Ledger
+    from classifaily_connectors.tables.chunks import Chunk, Table
+    from classifaily_connectors.taxonomy import CategoryLike
+
+Address = str | os.PathLike[str]
+Source = Any
+"""A path or URL, a data frame, or an iterable of mappings."""
+_SHAPES_ANSWERS = ("mode", "top_n", "threshold", "explain", "refresh")
+
+
+class TableOptions(TypedDict, total=False):
+    """What `classify_many` takes, beyond the rows and how to read them."""
+
+    categories: Iterable[CategoryLike] | None
+    schema: int | str | Schema | None
+    type: str
+    mode: str | None
+    top_n: int | None
+    threshold: float | None
+    explain: bool
+    identity: str | None
+    ledger: Ledger | str | bool | None
+    budget: Budget | None
+    batch_size: int | None
+    concurrency: int | None
+    on_unknown: OnUnknown
+    refresh: bool | Literal["failed"]
+    policy: ConfidencePolicy | None
+    progress: Callable[[Progress], None] | None
+
+
+class Labelling(TypedDict):
+    """How a table is read and its output written."""
+
+    text: str | None
+    template: str | None
+    output: Address | None
+    id_column: str | None
+    prefix: str
+    max_error_ratio: float | None
+    on_invalid: OnInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class TableResult:
+    """A labelled table. `stats` counts all rows of the output; `billed` only what this run bought.
+
+    `resumed` rows were landed by an earlier run that did not end; they count as `reused`. `output` is where the file
+    is, `frame` the frame or list where none was asked for.
+    """
+
+    stats: BulkStats
+    rows: int
+    resumed: int = 0
+    output: str | None = None
+    frame: Any = None
+
+
+class TableJob:
+    """What both clients do with a table; they only differ in how they wait."""
+
+    def __init__(self, source: Source, labelling: Labelling, options: TableOptions) -> None:
+        ratio = labelling["max_error_ratio"]
+        if ratio is not None and not 0 <= ratio <= 1:
+            raise refuse(f"max_error_ratio is {ratio!r}; it must be from 0 to 1")
+        foreign = next((name for name in options if name not in TableOptions.__annotations__), None)
+        if foreign is not None:  # above all `ordered`: a table is written in its own order
+            raise refuse(f"{foreign} is no option of a table; it takes {', '.join(TableOptions.__annotations__)}")
+        self.on_invalid: OnInvalid = labelling["on_invalid"]
+        if self.on_invalid not in ("raise", "skip"):
+            raise refuse(f"on_invalid is {self.on_invalid!r}; it must be raise or skip")
+        self.ratio, self.prefix, self.options = ratio, labelling["prefix"], options
+        self.wanted = Wanted(
+            labelling["text"], labelling["template"], options.get("identity"), labelling["id_column"],
+            options.get("type", "text"),
+        )  # fmt: skip
+        if self.wanted.text is not None and self.wanted.template is not None:
+            raise refuse("text and template exclude each other: a template names its own columns")
+        self.output: Place | None = None
+        self.format: Format | None = None
+        if labelling["output"] is not None:
+            self.output = place_of(labelling["output"])
+            self.format = format_of(self.output.base, "output")
+        self.table = open_table(source)
+        if isinstance(source, str | os.PathLike):
+            self._refuse_overwriting(place_of(cast("Address", source)))
+        self.spans: deque[Span] = deque()
+        """What was fed and has not come back whole, in order."""
+        self._rows: list[Row] = []
+        self._sink: Sink | None = None
+        self._parts: Parts | None = None
+        self._learnt: Iterator[Chunk] | None = None
+        self._total: int | None = None
+
+    def _refuse_overwriting(self, source: Place) -> None:
+        if self.output is not None and source.name == self.output.name:
+            raise refuse("output is the source itself: choose another name")
+
+    @property
+    def media(self) -> bool:
+        """Whether inputs may have to be fetched."""
+        return self.wanted.type != "text" or (self.wanted.own_terms and "type" in self.table.columns)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where relative paths in the table start from."""
+        place = getattr(self.table, "place", None)
+        return place.path.parent if isinstance(place, LocalPlace) else None
+
+    # --- before the run -----------------------------------------------------------------------
+
+    def survey(self) -> None:
+        """Go through the table once, if it can be gone through twice, and refuse what is wrong with it."""
+        table, filed = self.table, self.output is not None
+        checker = Checker(table, self.wanted, self.on_invalid)
+        if table.columns:
+            checker.require()
+        if table.once:
+            self._begin_once()
+            checker.require()
+        else:
+            total = 0
+            for chunk in table.chunks():
+                table.learn(chunk)
+                checker.check(chunk)
+                if filed:
+                    table.measure(chunk, types=self._typed)
+                total += len(chunk)
+            if total == 0 and self.on_invalid == "raise" and not isinstance(table, FrameTable | RecordTable):
+                raise refuse(f"{table.name} is empty: there is no row to classify")
+            if total:
+                checker.require()
+            self._total = total
+        self.names = shape.names(table.columns, self.prefix)
+
+    @property
+    def _typed(self) -> bool:
+        return self.format is not None and self.format.kind == "parquet"
+
+    def _begin_once(self) -> None:
+        chunks = self.table.chunks()
+        first = next(chunks, None)
+        if first is None:
+            raise refuse(f"{self.table.name} is empty: there is no row to classify")
+        self.table.learn(first)
+        if self.output is not None:
+            self.table.measure(first, types=self._typed)
+
+        def rest() -> Iterator[Chunk]:
+            yield first
+            yield from chunks
+
+        self._learnt = rest()
+
+    @contextlib.contextmanager
+    def reserved(self) -> Generator[None]:
+        """The output is ours meanwhile."""
+        if self.output is None:
+            yield
+        else:
+            self._parts = Parts(self.output)
+            with self._parts.folder.reserved():
+                yield
+
+    def begin(self, base_url: str, schema: Schema | None) -> None:
+        """Open the output, and take over what an earlier run has landed there."""
+        if self.output is None or self.format is None or self._parts is None:
+            self._sink = self._in_memory()
+            return
+        made = encoder(self.table, self.format, self.names, self.prefix)
+        # What the ledger can still settle is asked again; without one, asking again could mean paying again.
+        ledger = self.options.get("ledger")
+        durable = ledger not in (None, False) or (ledger is None and bool(os.environ.get("CLASSIFAILY_STORE_URL")))
+        self._parts.open(self._fingerprint(base_url, schema), unsettled=not durable)
+        self._sink = FileSink(self.output, self.format, made, self._parts)
+
+    def _in_memory(self) -> Sink:
+        if isinstance(self.table, FrameTable):
+            return FrameSink(self.table, self.prefix)
+        if isinstance(self.table, RecordTable):
+            return RecordSink(self.names)
+        raise refuse("output is missing: say where the labelled table goes, e.g. output='labelled.parquet'")
+
+    def _fingerprint(self, base_url: str, schema: Schema | None) -> str | None:
+        content = self.table.fingerprint()
+        if content is None or self.format is None:
+            return None
+        options, wanted = self.options, self.wanted
+        given = options.get("categories")
+        own = None if given is None or schema is not None else fingerprint(parse_categories(given))
+        taxonomy = fingerprint(schema.categories) if schema is not None else own
+        said: dict[str, Any] = {name: options.get(name) for name in _SHAPES_ANSWERS}
+        said |= {
+            "content": content,
+            "columns": self.table.columns,
+            "base_url": base_url,
+            "taxonomy": taxonomy,
+            "policy": (options.get("policy") or ConfidencePolicy()).fingerprint(),
+            "wanted": repr(wanted),
+            "output": [self.format.kind, self.format.suffix, self.prefix, self.on_invalid],
+        }
+        return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def many(self) -> dict[str, Any]:
+        """The arguments of `classify_many` beside the rows."""
+        many: dict[str, Any] = dict(self.options)
+        many["template"] = self.wanted.template
+        if self.wanted.template is None and self.wanted.identity is not None:
+            many["identity"] = IDENTITY
+        return many
+
+    def feed(self, *, rehearsing: bool = False) -> Iterable[object]:
+        """The rows that are still to be asked for, for a run in this thread."""
+        feed = Feed(self, (self._total or 0) - self.resumed, rehearsing=rehearsing)
+        return iter(feed) if self.table.once else feed
+
+    def afeed(self, *, rehearsing: bool = False) -> AsyncIterable[object]:
+        """The same for an event loop."""
+        feed = AsyncFeed(self, (self._total or 0) - self.resumed, rehearsing=rehearsing)
+        return aiter(feed) if self.table.once else feed
+
+    @property
+    def resumed(self) -> int:
+        """How many rows an earlier run has landed."""
+        return 0 if self._parts is None else sum(part.stop - part.start for part in self._parts.earlier)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The table's chunks, from the first on."""
+        if self._learnt is None:
+            return self.table.chunks()
+        chunks, self._learnt = self._learnt, iter(())
+        return chunks
+
+    def gaps(self, chunk: Chunk) -> list[tuple[int, int]]:
+        """Which rows of the chunk nobody has landed yet, as offsets."""
+        start, stop = chunk.start, chunk.start + len(chunk)
+        gaps = [(start, stop)] if self._parts is None else self._parts.gaps(start, stop)
+        return [(first - start, last - start) for first, last in gaps]
+
+    def land(self, row: Row) -> bool:
+        """Take a row; whether it is time to `write`."""
+        self._rows.append(row)
+        _chunk, first, last = self.spans[0]
+        return len(self._rows) == last - first
+
+    def write(self) -> None:
+        """Hand the rows that came back to the sink."""
+        if self._sink is not None and self._rows:
+            rows, self._rows = self._rows, []
+            chunk, first, _last = self.spans.popleft()
+            self._sink.write(chunk, first, first + len(rows), rows)
+
+    def keep(self) -> None:
+        """The run ends early: keep what came back."""
+        if self._sink is not None:
+            self.write()
+            self._sink.keep()
+
+    def finish(self, stats: BulkStats) -> TableResult:
+        """The result, once every row has come back.
+
+        Raises ErrorRatioExceededError when too many failed; the output is complete all the same.
+        """
+        assert self._sink is not None  # noqa: S101
+        resumed = self.resumed
+        if self._parts is not None:
+            for part in self._parts.earlier:
+                stats.rows += part.stop - part.start
+                for counts, more in (
+                    (stats.statuses, part.statuses), (stats.labels, part.labels), (stats.routes, part.routes)
+                ):  # fmt: skip
+                    _add(counts, more)
+        stats.reused += resumed
+        if self._total is not None and stats.rows != self._total:
+            raise RuntimeError(f"{self._total} rows went in and {stats.rows} came out")
+        stats.check()
+        frame = self._sink.finish()
+        output = None if self.output is None else self.output.name
+        errors = stats.failed + stats.unknown
+        if self.ratio is not None and stats.rows and errors / stats.rows > self.ratio:
+            raise ErrorRatioExceededError(
+                f"{errors} of {stats.rows} rows have no answer, more than max_error_ratio={self.ratio:g} allows; "
+                f"the others are in {output or 'the ledger'}",
+                errors=errors,
+                rows=stats.rows,
+                output=output,
+            )
+        return TableResult(stats, stats.rows, resumed, output, frame)
+
+
+def open_table(source: Source) -> Table:
+    """The table behind a path or URL, a data frame, or an iterable of mappings.
+
+    Raises InvalidRequestError when it is none of them, or cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        place = place_of(cast("Address", source))
+        format = format_of(place.base, "source")
+        if format.kind == "parquet":
+            return ParquetTable(place)
+        return CsvTable(place, format) if format.kind == "csv" else JsonlTable(place, format)
+    if isinstance(source, AsyncIterable | Mapping | bytes):
+        given = type(cast("object", source)).__name__
+        raise refuse(f"source is a {given}: pass a path, a data frame, or a list of dicts")
+    kind = cast("type[object]", type(source))
+    framed = hasattr(kind, "columns") or hasattr(kind, "column_names")
+    if isinstance(source, Iterable) and not framed:
+        return RecordTable(cast("Iterable[object]", source))
+    return FrameTable(source)
+
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, number in more.items():
+        counts[name] = counts.get(name, 0) + number

@@ -1,0 +1,168 @@
+"""The doors: a table, labelled, by the client at hand.
+
+The law of this file: the two clients run the same job; here is only how each waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from classifaily_connectors.tables.job import Address, Labelling, Source, TableJob, TableOptions, TableResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from classifaily_connectors.async_client import AsyncClassifailyClient
+    from classifaily_connectors.bulk.plan import Plan
+    from classifaily_connectors.bulk.rows import Row
+    from classifaily_connectors.client import ClassifailyClient
+    from classifaily_connectors.tables.checking import OnInvalid
+
+
+def classify_table(
+    client: ClassifailyClient,
+    source: Source,
+    *,
+    text: str | None = None,
+    template: str | None = None,
+    output: Address | None = None,
+    id_column: str | None = None,
+    prefix: str = "",
+    max_error_ratio: float | None = None,
+    on_invalid: OnInvalid = "raise",
+    **options: Unpack[TableOptions],
+) -> TableResult:
+    """Label a table: its own columns and the row shape, in its own order; each distinct input is paid once.
+
+    `source` is a path or URL (.csv, .tsv, .jsonl, .parquet, perhaps .gz, .bz2, .xz or .zst; any file system fsspec
+    knows), a data frame (pandas, polars, pyarrow, …) or an iterable of dicts. `text` names the column to classify,
+    `template` joins several ("Subject: {subject}\\n\\n{body}"). With `output` (a path or URL) the labelled table goes
+    there, else to `result.frame`, a frame of the same library. `options` are those of `classify_many`; media may
+    also be paths, bytes and object-store URLs (`classifaily_connectors.identity`).
+
+    A half-written output is completed by the next call with the same input and options; a changed input or option
+    begins anew. Everything is checked in a first pass, before anything is paid, except where a source can be gone
+    through only once: that is checked on the way, each row before its batch. Empty cells are `skipped`. Rows that
+    are invalid (no text, a ragged line, a repeated `id_column`) raise, or with `on_invalid="skip"` are `skipped`
+    with their error. `prefix` is put before the names of our columns.
+
+    Raises InvalidRequestError naming file, line and column; ErrorRatioExceededError, once the output is complete,
+    when more than `max_error_ratio` (0 to 1) of the rows are failed or unknown; and what `classify_many` raises, with
+    everything that came back kept for the next call.
+    """
+    labelling = Labelling(
+        text=text, template=template, output=output, id_column=id_column, prefix=prefix,
+        max_error_ratio=max_error_ratio, on_invalid=on_invalid,
+    )  # fmt: skip
+    job = TableJob(source, labelling, options)
+    job.survey()
+    schema = options.get("schema")
+    saved = None if schema is None or output is None else client.schemas.get(_id(schema))
+    with job.reserved():
+        job.begin(client.base_url, saved)
+        run = client.classify_many(job.feed(), **job.many())
+        try:
+            with closing(cast("Generator[Row]", iter(run))) as rows:
+                for row in rows:
+                    if job.land(row):
+                        job.write()
+        except BaseException:
+            job.keep()
+            raise
+        return job.finish(run.stats)
+
+
+async def aclassify_table(
+    client: AsyncClassifailyClient,
+    source: Source,
+    *,
+    text: str | None = None,
+    template: str | None = None,
+    output: Address | None = None,
+    id_column: str | None = None,
+    prefix: str = "",
+    max_error_ratio: float | None = None,
+    on_invalid: OnInvalid = "raise",
+    **options: Unpack[TableOptions],
+) -> TableResult:
+    """`classify_table` for the asynchronous client: files are read and written beside the event loop."""
+    labelling = Labelling(
+        text=text, template=template, output=output, id_column=id_column, prefix=prefix,
+        max_error_ratio=max_error_ratio, on_invalid=on_invalid,
+    )  # fmt: skip
+    job = await asyncio.to_thread(TableJob, source, labelling, options)
+    await asyncio.to_thread(job.survey)
+    schema = options.get("schema")
+    saved = None if schema is None or output is None else await client.schemas.get(_id(schema))
+    with job.reserved():
+        await asyncio.to_thread(job.begin, client.base_url, saved)
+        run = client.classify_many(job.afeed(), **job.many())
+        try:
+            async with aclosing(cast("AsyncGenerator[Row]", aiter(run))) as rows:
+                async for row in rows:
+                    if job.land(row):
+                        await asyncio.to_thread(job.write)
+        except BaseException:
+            job.keep()
+            raise
+        return await asyncio.to_thread(job.finish, run.stats)
+
+
+def plan_table(
+    client: ClassifailyClient,
+    source: Source,
+    *,
+    text: str | None = None,
+    template: str | None = None,
+    id_column: str | None = None,
+    on_invalid: OnInvalid = "raise",
+    **options: Unpack[TableOptions],
+) -> Plan:
+    """What `classify_table` would buy, from the ledger and the usage alone; spends nothing.
+
+    What a half-written output holds is not taken into account: only the ledger is.
+    """
+    job = _priced(source, options, text=text, template=template, id_column=id_column, on_invalid=on_invalid)
+    return client.plan(job.feed(rehearsing=True), **job.many())
+
+
+async def aplan_table(
+    client: AsyncClassifailyClient,
+    source: Source,
+    *,
+    text: str | None = None,
+    template: str | None = None,
+    id_column: str | None = None,
+    on_invalid: OnInvalid = "raise",
+    **options: Unpack[TableOptions],
+) -> Plan:
+    """`plan_table` for the asynchronous client."""
+    job = await asyncio.to_thread(
+        _priced, source, options, text=text, template=template, id_column=id_column, on_invalid=on_invalid
+    )
+    return await client.plan(job.afeed(rehearsing=True), **job.many())
+
+
+def _priced(
+    source: Source,
+    options: TableOptions,
+    *,
+    text: str | None,
+    template: str | None,
+    id_column: str | None,
+    on_invalid: OnInvalid,
+) -> TableJob:
+    # A prefix that no column has: names are the output's business, and there is none.
+    labelling = Labelling(
+        text=text, template=template, output=None, id_column=id_column, prefix="\0",
+        max_error_ratio=None, on_invalid=on_invalid,
+    )  # fmt: skip
+    job = TableJob(source, labelling, options)
+    job.survey()
+    return job
+
+
+def _id(schema: Any) -> int | str:
+    return cast("int | str", getattr(schema, "id", schema))

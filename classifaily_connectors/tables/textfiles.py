@@ -1,0 +1,235 @@
+"""CSV and JSONL, read with the standard library alone.
+
+The law of this file: a value is what the file says. A CSV cell is text, never guessed into a number or a date, so
+that what goes out is what came in.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+
+from classifaily_connectors.places import need
+from classifaily_connectors.tables.chunks import CHUNK, Chunk, RecordChunk, Table, Types
+from classifaily_connectors.taxonomy import refuse
+
+if TYPE_CHECKING:
+    from classifaily_connectors.places import Place
+    from classifaily_connectors.tables.formats import Format
+
+_DELIMITERS = ";\t|"
+_FIELD_LIMIT = 1 << 27
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
+
+
+class _FileTable(Table):
+    def __init__(self, place: Place, format: Format) -> None:
+        self.place, self.format = place, format
+        self.name = place.name
+
+    def fingerprint(self) -> str | None:
+        return self.place.version()
+
+    @contextmanager
+    def _plain(self) -> Generator[IO[bytes]]:
+        try:
+            with self.format.reading(self.place.open()) as plain:
+                yield plain
+        except _BROKEN as error:
+            if self.format.compression is None:
+                raise
+            problem = type(error).__name__
+        else:
+            return
+        raise refuse(
+            f"{self.name}: cannot be decompressed ({problem}): is it complete, and .{self.format.compression}?"
+        )
+
+
+@dataclass
+class CsvChunk(Chunk):
+    """Rows of cells, all text."""
+
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.header
+
+    def column(self, name: str) -> Sequence[Any]:
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+    def records(self) -> Sequence[Mapping[str, Any]]:
+        return [dict(zip(self.header, row, strict=True)) for row in self.rows]
+
+    def arrow(self, schema: Any) -> Any:
+        pa = need("pyarrow")
+        columns = [pa.array(cells, type=pa.string()) for cells in zip(*self.rows, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def where(self, offset: int) -> str:
+        return f"line {self.lines[offset]}"
+
+
+class CsvTable(_FileTable):
+    """A CSV file: UTF-8, a header line, and a comma, semicolon, tab or bar between the cells (as the header shows)."""
+
+    def __init__(self, place: Place, format: Format) -> None:
+        super().__init__(place, format)
+        # The limit is the whole process's and 128 KiB by default: a long email with its attachments is longer.
+        csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
+        self.delimiter = ","
+        first = ""
+        with self._text() as text:
+            try:
+                first = text.readline()
+            except UnicodeDecodeError:
+                self._not_utf8()
+        if format.suffix == "tsv":
+            self.delimiter = "\t"
+        elif "," not in first:
+            self.delimiter = next((each for each in _DELIMITERS if each in first), ",")
+        self.columns = tuple(self._cells(iter([first]) if '"' not in first else None))
+        twice = next((name for place, name in enumerate(self.columns) if name in self.columns[:place]), None)
+        if twice is not None:
+            raise refuse(f"{self.name}, line 1: column {twice!r} appears twice: rename one")
+
+    def schema(self) -> Any:
+        pa = need("pyarrow")
+        return pa.schema([(name, pa.string()) for name in self.columns])
+
+    def chunks(self) -> Iterator[Chunk]:
+        start, rows, lines = 0, list[list[str]](), list[int]()
+        problem: str | None = None
+        with self._text() as text:
+            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
+            header, line = True, 0
+            try:
+                for row in reader:
+                    line, first = reader.line_num, line + 1
+                    if not row:  # an empty line
+                        continue
+                    if header:
+                        header = False
+                        continue
+                    rows.append(row)
+                    lines.append(first)
+                    if len(rows) == CHUNK:
+                        yield self._chunk(start, rows, lines)
+                        start, rows, lines = start + CHUNK, [], []
+            except csv.Error as error:
+                problem = f"line {line + 1}: {error}"
+            except UnicodeDecodeError:
+                self._not_utf8()
+        if problem:
+            raise refuse(f"{self.name}, {problem}: is a quote left open, or the delimiter another one?")
+        if rows:
+            yield self._chunk(start, rows, lines)
+
+    def _chunk(self, start: int, rows: list[list[str]], lines: list[int]) -> CsvChunk:
+        width = len(self.columns)
+        faults: dict[int, str] = {}
+        if set(map(len, rows)) != {width}:
+            for offset, row in enumerate(rows):
+                if len(row) != width:
+                    faults[offset] = f"has {len(row)} cells, the header {width}"
+                    rows[offset] = (row + [""] * width)[:width]
+        return CsvChunk(start, self.columns, rows, lines, faults=faults)
+
+    def _cells(self, lines: Iterator[str] | None) -> list[str]:
+        problem = "is empty: a header line and rows are needed"
+        with self._text() as text:
+            try:
+                for cells in csv.reader(lines or text, delimiter=self.delimiter, strict=True):
+                    if cells:
+                        return cells
+                    if lines is not None:
+                        return self._cells(None)
+            except csv.Error as error:
+                problem = f"line 1: {error}"
+        raise refuse(f"{self.name} {problem}")
+
+    @contextmanager
+    def _text(self) -> Generator[io.TextIOWrapper]:
+        # utf-8-sig, because Excel puts a byte order mark before the first column's name.
+        with self._plain() as plain, io.TextIOWrapper(plain, "utf-8-sig", newline="") as text:
+            yield text
+
+    def _not_utf8(self) -> NoReturn:
+        with self._plain() as plain:
+            where = _where_not_utf8(self.name, plain)
+        raise refuse(where)
+
+
+class JsonlTable(_FileTable):
+    """One JSON object a line; a key that is absent is null. Columns are those of all lines."""
+
+    def __init__(self, place: Place, format: Format) -> None:
+        super().__init__(place, format)
+        self._columns: dict[str, None] = {}
+        self._types = Types()
+
+    def schema(self) -> Any:
+        return self._types.schema()
+
+    def learn(self, chunk: Chunk) -> None:
+        self._columns.update(dict.fromkeys(chunk.names))
+        self.columns = tuple(self._columns)
+
+    def measure(self, chunk: Chunk, *, types: bool) -> None:
+        if types and isinstance(chunk, RecordChunk):
+            self._types.learn(chunk, self.columns)
+
+    def chunks(self) -> Iterator[Chunk]:
+        start, rows, lines = 0, list[Mapping[str, Any]](), list[int]()
+        faults: dict[int, str] = {}
+        with self._plain() as plain:
+            for number, line in enumerate(plain, 1):
+                if line.isspace():
+                    continue
+                row = _object(line)
+                if isinstance(row, str):
+                    faults[len(rows)] = row
+                    row = dict[str, Any]()
+                rows.append(row)
+                lines.append(number)
+                if len(rows) == CHUNK:
+                    yield RecordChunk(start, rows, lines, self.name, faults=faults)
+                    start, rows, lines, faults = start + CHUNK, [], [], {}
+        if rows:
+            yield RecordChunk(start, rows, lines, self.name, faults=faults)
+
+
+def _object(line: bytes) -> dict[str, Any] | str:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    except (ValueError, RecursionError):
+        return "is no JSON"
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else "is no JSON object"
+
+
+def _where_not_utf8(name: str, plain: IO[bytes]) -> str:
+    for number, line in enumerate(plain, 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            return (
+                f"{name}, line {number}, byte {error.start + 1} is not UTF-8: save the file as UTF-8 "
+                "(iconv -f cp1252 -t utf-8, if it comes from Windows)"
+            )
+    return f"{name} is not UTF-8"

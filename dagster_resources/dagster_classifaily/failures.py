@@ -1,0 +1,96 @@
+"""The errors that a retry cannot help, in Dagster's words.
+
+A `RetryPolicy` runs the whole step again, whatever went wrong, unless the error is a `Failure` that forbids it. When
+the quota is used up that is pointless; when the answer to a paid request was lost, it pays a second time.
+
+The law of this file: an error never changes its class. Those below are raised as *both*: `except QuotaExceededError`
+still catches them, and Dagster sees a `Failure(allow_retries=False)` whose metadata say what the error knows.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, cast
+
+from dagster import Failure, MetadataValue
+
+from classifaily_connectors.errors import ClassifailyError
+from classifaily_connectors.retry import transient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+_TOLD = ("code", "status", "outcome", "limit", "used", "needed", "available", "job_id")
+
+
+def as_raised(error: ClassifailyError) -> ClassifailyError:
+    """`error`, also a `Failure(allow_retries=False)` unless a retry may help and cannot pay twice.
+
+    Raised as it is: what surely was not executed (no connection, a short Retry-After), and 500 `server_error`, which
+    the API asks to send again. A step cannot tell its paid calls from its free ones, so all count as paid.
+
+    Metadata: code, status (HTTP), outcome, limit, used, resets_at, docs, job_id, needed, available; those that are
+    known.
+    """
+    if isinstance(error, Failure) or transient(error, once=True):
+        return error
+    failure = Failure(str(error), metadata=_metadata(error), allow_retries=False)
+    kind = _failing(type(error))
+    told = kind.__new__(kind, error.message)
+    vars(told).update(vars(error), **vars(failure), _plain=error.with_traceback(None))
+    return told
+
+
+def _failing(kind: type[ClassifailyError]) -> type[ClassifailyError]:
+    body = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__reduce__": _reduce}
+    return cast("type[ClassifailyError]", type(kind.__name__, (Failure, kind), body))
+
+
+def _reduce(told: Any) -> tuple[Any, ...]:
+    # A class made here has no address to be unpickled from: the plain error travels, and is told anew.
+    return as_raised, (told._plain,)  # noqa: SLF001
+
+
+def _metadata(error: ClassifailyError) -> dict[str, Any]:
+    known: dict[str, Any] = {name: getattr(error, name, None) for name in _TOLD}
+    if docs := getattr(error, "docs", None):
+        known["docs"] = MetadataValue.url(docs)
+    if resets_at := getattr(error, "resets_at", None):
+        known["resets_at"] = MetadataValue.timestamp(resets_at)
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def raising(method: Callable[P, T]) -> Callable[P, T]:
+    """`method`, with its errors told to Dagster; forgets the arguments, or tracebacks with locals would show them."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except ClassifailyError as error:
+            told = as_raised(error).with_traceback(None)
+        finally:
+            del args, kwargs
+        raise told
+
+    return call
+
+
+def araising(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """See `raising`."""
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except ClassifailyError as error:
+            told = as_raised(error).with_traceback(None)
+        finally:
+            del args, kwargs
+        raise told
+
+    return call

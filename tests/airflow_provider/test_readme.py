@@ -1,0 +1,41 @@
+"""Every Python snippet of the two READMEs is a DAG file that runs, and every operation is shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from airflow_kit import README_DAGS, RunDag
+
+from airflow_provider_classifaily import operators
+
+if TYPE_CHECKING:
+    from classifaily_connectors.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+
+
+def snippets(readme: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+SNIPPETS = snippets(ROOT / "airflow_provider" / "README.md")
+SNIPPETS += [each for each in snippets(ROOT / "README.md") if "airflow" in each]
+DAG_IDS = [re.findall(r'(?:DAG\("|@dag.*\ndef )(\w+)', snippet)[0] for snippet in SNIPPETS]
+
+
+@pytest.mark.parametrize(("dag_id", "snippet"), list(zip(DAG_IDS, SNIPPETS, strict=True)), ids=DAG_IDS)
+def test_the_snippet_runs(run_dag: RunDag, connected: Sandbox, dag_id: str, snippet: str) -> None:
+    (README_DAGS / f"readme_{dag_id}.py").write_text(snippet, encoding="utf-8")
+    run = run_dag(dag_id, README_DAGS)
+    assert (run.state, run.most_tries()) == ("success", 1)
+    assert connected.requests
+
+
+def test_every_operator_is_shown() -> None:
+    shown = "\n".join(SNIPPETS)
+    names = {name for name in vars(operators) if re.fullmatch(r"Classifaily\w+Operator", name)}
+    assert names
+    assert not {name for name in names if name not in shown}

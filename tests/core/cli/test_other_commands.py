@@ -1,0 +1,98 @@
+"""`classifaily ledger`, `usage` and `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from classifaily_connectors.sandbox import Sandbox
+
+ASK = ("--text", "body", "--categories", "billing,technical")
+
+
+def test_help_names_every_command(run: Any) -> None:
+    ended = run("--help")
+    assert ended.code == 0
+    for name in ("classify", "ledger", "usage", "doctor", "sandbox"):
+        assert name in ended.out
+
+
+def test_ledger_counts_and_forgets(run: Any, tickets: Path) -> None:
+    run("classify", tickets, *ASK, "-o", "x.csv", "--ledger", "own.db")
+    stats = run("ledger", "stats", "--ledger", "own.db", "--json").json
+    assert (stats["done"], stats["parked"], stats["interrupted"], stats["live"]) == (40, 0, 0, 0)
+    assert run("ledger", "stats", "--json").json["done"] == 0
+    assert run("ledger", "prune", "--older-than", "1d", "--ledger", "own.db", "--json").json == {"dropped": 0}
+    assert run("ledger", "prune", "--older-than", "0s", "--ledger", "own.db", "--json").json == {"dropped": 40}
+    wrong = run("ledger", "prune", "--older-than", "3x")
+    assert (wrong.code, wrong.err) == (2, "error: --older-than '3x': write a number and s, m, h, d or w, such as 90d\n")
+
+
+def test_ledger_by_environment(run: Any, tickets: Path, tmp_path: Path) -> None:
+    env = {"CLASSIFAILY_STORE_URL": f"sqlite:///{tmp_path}/env.db"}
+    run("classify", tickets, *ASK, "-o", "x.csv", env=env)
+    assert run("ledger", "stats", "--json", env=env).json["done"] == 40
+
+
+def test_resend_drops_what_is_open(run: Any, tickets: Path, sandbox: Sandbox) -> None:
+    from classifaily_connectors.sandbox import Fault
+
+    sandbox.inject(Fault(kind="reset", method="POST", times=1))
+    assert run("classify", tickets, *ASK, "-o", "x.csv").code == 4
+    assert run("ledger", "settle", "--resend", "--reconcile").code == 2
+    dropped = run("ledger", "settle", "--resend", "--json")
+    assert (dropped.code, dropped.json["dropped"] > 0) == (0, True)
+    assert run("classify", tickets, *ASK, "-o", "x.csv").code == 0
+
+
+def test_usage(run: Any, tickets: Path) -> None:
+    run("classify", tickets, *ASK, "-o", "x.csv")
+    report = run("usage", "--json").json
+    assert (report["plan"], report["usage"]["requests"], report["remaining"]) == ("pro", 40, 99_960)
+    shown = run("usage")
+    assert (shown.code, "40 of 100,000 requests used  99,960 left" in shown.out) == (0, True)
+    assert run("usage", "--month", "soon").code == 2
+
+
+def levels(ended: Any) -> dict[str, str]:
+    return {each["name"]: each["level"] for each in ended.json}
+
+
+def test_doctor_finds_everything_in_order(run: Any) -> None:
+    ended = run("doctor", "--json")
+    assert ended.code == 0
+    assert levels(ended) == dict.fromkeys(("key", "address", "service", "quota", "clock", "ledger"), "good")
+    assert run("doctor").code == 0
+
+
+@pytest.mark.parametrize(
+    ("env", "finding", "detail"),
+    [
+        ({"CLASSIFAILY_KEY": None}, "key", "set CLASSIFAILY_KEY"),
+        ({"CLASSIFAILY_BASE_URL": "ftp://x"}, "address", "base_url must look like"),
+        ({"CLASSIFAILY_BASE_URL": "http://127.0.0.1:9/v1"}, "service", ""),
+        ({"CLASSIFAILY_KEY": "cai_live_" + "e" * 40}, "service", "401"),
+        ({"CLASSIFAILY_STORE_URL": "sqlite:////proc/no/ledger.db"}, "ledger", ""),
+        ({"CLASSIFAILY_STORE_URL": "oracle://x"}, "ledger", "must start with"),
+    ],
+)
+def test_doctor_names_what_is_wrong(env: dict[str, str | None], finding: str, detail: str, run: Any) -> None:
+    ended = run("doctor", "--json", env=env)
+    assert ended.code == 1
+    bad = [each for each in ended.json if each["level"] == "bad"]
+    assert [each["name"] for each in bad] == [finding]
+    assert detail in bad[0]["detail"]
+
+
+def test_doctor_sees_an_exhausted_quota_and_open_questions(run: Any, sandbox: Sandbox, tickets: Path) -> None:
+    from classifaily_connectors.sandbox import Fault
+
+    sandbox.inject(Fault(kind="reset", method="POST", times=1))
+    run("classify", tickets, *ASK, "-o", "x.csv")
+    assert levels(run("doctor", "--json"))["open questions"] == "warning"
+    sandbox.add_key("cai_live_" + "9" * 40, plan="starter", used=10_000)
+    found = run("doctor", "--json", env={"CLASSIFAILY_KEY": "cai_live_" + "9" * 40})
+    assert (found.code, levels(found)["quota"]) == (1, "bad")

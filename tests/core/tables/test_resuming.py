@@ -1,0 +1,296 @@
+"""A half-written output is completed, not restarted; an output is complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from classifaily_connectors import (
+    Budget,
+    BudgetExceededError,
+    ErrorRatioExceededError,
+    InvalidRequestError,
+    Ledger,
+    classify_table,
+)
+from classifaily_connectors.bulk import settling
+from classifaily_connectors.sandbox import Fault
+from classifaily_connectors.tables import job, sinks
+from classifaily_connectors.tables.chunks import CHUNK
+
+if TYPE_CHECKING:
+    from classifaily_connectors.sandbox import Sandbox
+
+ROWS = 3000
+CATEGORIES = ["billing", "technical"]
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
+
+
+def stop_at(rows: int) -> Callable[[Any], None]:
+    def progress(moment: Any) -> None:
+        if moment.done >= rows:
+            raise Stopped
+
+    return progress
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    path.write_text("id,body\n" + "".join(f"{n},ticket number {n}\n" for n in range(ROWS)))
+    return path
+
+
+@pytest.fixture
+def label(own_sandbox: Sandbox, connect: Any, table: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setattr(sinks, "_PART_ROWS", 500)
+    client = connect(own_sandbox)
+
+    def label(source: Any = table, **options: Any) -> Any:
+        return classify_table(client, source, **{"text": "body", "categories": CATEGORIES, **options})
+
+    return label
+
+
+def half(label: Any, out: Path, **options: Any) -> None:
+    """Stops when a part of the rows has landed."""
+    with pytest.raises(Stopped):
+        label(output=out, progress=stop_at(ROWS // 2), **options)
+    assert not out.exists()
+    assert (out.parent / f".{out.name}.parts").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_completed_not_restarted(kind: str, label: Any, own_sandbox: Sandbox, tmp_path: Path) -> None:
+    """Even without a ledger, rows that have landed are not paid again."""
+    out = tmp_path / f"out.{kind}"
+    half(label, out, ledger=False)
+    paid = own_sandbox.bill().charged
+    result = label(output=out, ledger=False)
+    assert result.resumed > 0
+    assert result.rows == sum(result.stats.statuses.values()) == sum(result.stats.labels.values()) == ROWS
+    assert result.stats.billed == ROWS - result.resumed == own_sandbox.bill().charged - paid
+    assert result.stats.reused == result.resumed
+    label(output=tmp_path / f"whole.{kind}", ledger=False)
+    read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}[kind]
+    found, whole = read(out), read(tmp_path / f"whole.{kind}")
+    assert found["id"].astype(int).to_list() == list(range(ROWS))
+    assert found["label"].equals(whole["label"])
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("change", ["input", "categories", "policy", "prefix", "mode"])
+def test_a_change_begins_anew(change: str, label: Any, table: Path, tmp_path: Path) -> None:
+    from classifaily_connectors import ConfidencePolicy
+
+    out = tmp_path / "out.csv"
+    half(label, out, ledger=f"sqlite:///{tmp_path}/ledger.db")
+    options: dict[str, Any] = {
+        "categories": {"categories": [*CATEGORIES, "other"]},
+        "policy": {"policy": ConfidencePolicy(act=0.5, review=0.1)},
+        "prefix": {"prefix": "x_"},
+        "mode": {"mode": "multi"},
+    }.get(change, {})
+    if change == "input":
+        table.write_text(table.read_text().replace("ticket number 1\n", "ticket number 001\n"))
+    result = label(output=out, ledger=f"sqlite:///{tmp_path}/ledger.db", **options)
+    assert result.resumed == 0
+    assert result.rows == ROWS
+    if change == "input":
+        assert "ticket number 001" in out.read_text()
+
+
+def test_the_same_input_made_again_goes_on(label: Any, table: Path, tmp_path: Path) -> None:
+    """An orchestrator writes the file anew for its retry: the content counts, not the date."""
+    half(label, tmp_path / "out.csv", ledger=False)
+    content = table.read_bytes()
+    table.unlink()
+    table.write_bytes(content)
+    os.utime(table, (1, 1))
+    assert label(output=tmp_path / "out.csv", ledger=False).resumed > 0
+
+
+def test_frames_go_on_too(label: Any, table: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(table)
+    with pytest.raises(Stopped):
+        label(frame, output=tmp_path / "out.parquet", progress=stop_at(ROWS // 2), ledger=False)
+    assert label(frame, output=tmp_path / "out.parquet", ledger=False).resumed > 0
+
+
+def test_a_part_without_its_note_does_not_count(label: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    half(label, out, ledger=False)
+    notes = sorted((tmp_path / ".out.csv.parts").glob("*.note"))
+    notes[0].unlink()
+    result = label(output=out, ledger=False)
+    assert result.rows == ROWS
+    assert pd.read_csv(out)["id"].to_list() == list(range(ROWS))
+
+
+def test_unsettled_rows_are_asked_again_only_with_a_ledger(
+    label: Any, own_sandbox: Sandbox, connect: Any, tmp_path: Path
+) -> None:
+    """A part with unknown rows is made anew from the ledger; without one, asking again could mean paying twice."""
+    out, url = tmp_path / "out.csv", f"sqlite:///{tmp_path}/ledger.db"
+    for ledger in (False, url):
+        own_sandbox.inject(Fault(kind="reset", method="POST", path="/batch", nth=2, times=1))
+        half(label, out, ledger=ledger)
+        notes = [json.loads(note.read_bytes()) for note in (tmp_path / ".out.csv.parts").glob("*.note")]
+        settled = sum(stop - start for start, stop, statuses, *_ in notes if not statuses["unknown"])
+        landed = sum(stop - start for start, stop, *_ in notes)
+        assert landed > settled
+        result = label(output=out, ledger=ledger)
+        assert result.resumed == (settled if ledger else landed)
+        assert result.stats.unknown > 0
+        out.unlink()
+        own_sandbox.reset_bill()
+    with closing(Ledger(url)) as book:
+        assert len(book.unsettled()) == result.stats.unknown
+        assert settling.reconcile(connect(own_sandbox), book).answered == result.stats.unknown
+    final = label(output=out, ledger=url)
+    assert (final.stats.unknown, final.stats.billed, own_sandbox.bill().charged) == (0, 0, 0)
+
+
+def test_budget_keeps_what_was_paid_and_goes_on(label: Any, own_sandbox: Sandbox, tmp_path: Path) -> None:
+    out, ledger = tmp_path / "out.csv", f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(BudgetExceededError):
+        label(output=out, ledger=ledger, budget=Budget(max_requests=1000))
+    assert own_sandbox.bill().charged == 0
+    first = label(output=out, ledger=ledger, budget=Budget(max_requests=1000, on_exceeded="partial"))
+    assert first.stats.statuses["uncovered"] == ROWS - 1000
+    second = label(output=out, ledger=ledger, budget=Budget(max_requests=ROWS - 1000))
+    assert (second.stats.billed, second.stats.reused) == (ROWS - 1000, 1000)
+    assert own_sandbox.bill().charged == ROWS
+
+
+def test_looking_ahead_keeps_nothing(label: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget that may refuse goes through the table first: it is streamed then too, never held."""
+    most = 0
+
+    class Watched(deque[Any]):
+        def append(self, span: Any) -> None:
+            nonlocal most
+            super().append(span)
+            most = max(most, len(self))
+
+    monkeypatch.setattr(job, "deque", Watched)
+    label(output=tmp_path / "out.csv", ledger=False, budget=Budget(max_requests=ROWS), batch_size=10, concurrency=1)
+    assert most < ROWS // CHUNK
+
+
+def test_max_error_ratio_fails_only_after_landing(label: Any, own_sandbox: Sandbox, tmp_path: Path) -> None:
+    own_sandbox.inject(
+        Fault(
+            kind="answer",
+            method="POST",
+            contains="number 7",
+            times=None,
+            status=400,
+            body={"error": {"code": "invalid_request", "message": "No."}},
+        )
+    )
+    out = tmp_path / "out.jsonl"
+    small = [{"body": f"ticket number {n}"} for n in range(10)]
+    with pytest.raises(ErrorRatioExceededError) as caught:
+        label(small, output=out, max_error_ratio=0.05)
+    assert (caught.value.errors, caught.value.rows, caught.value.output) == (1, 10, str(out))
+    found = [json.loads(line)["status"] for line in out.read_text().splitlines()]
+    assert found == ["completed"] * 7 + ["failed"] + ["completed"] * 2
+    assert label(small, output=out, max_error_ratio=0.1).stats.failed == 1
+
+
+def test_an_old_output_stays_until_the_new_one_is_whole(label: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    with pytest.raises(Stopped):
+        label(output=out, progress=stop_at(ROWS // 2), ledger=False)
+    assert out.read_text() == "old"
+
+
+def test_nothing_half_written_has_the_name(label: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full while the parts are put together: the old output stays, and the next call goes on."""
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    whole = sinks.TextEncoder.whole
+
+    def full(self: Any, parts: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sinks.TextEncoder, "whole", full)
+    with pytest.raises(OSError, match="No space"):
+        label(output=out, ledger=False)
+    assert out.read_text() == "old"
+    assert not (tmp_path / ".out.csv.tmp").exists()
+    monkeypatch.setattr(sinks.TextEncoder, "whole", whole)
+    assert label(output=out, ledger=False).resumed == ROWS
+    assert len(pd.read_csv(out)) == ROWS
+
+
+def test_one_writer_at_a_time(label: Any, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def meanwhile(_moment: Any) -> None:
+        if not refused:
+            with pytest.raises(InvalidRequestError) as caught:
+                label([{"body": "x"}], output=tmp_path / "out.csv")
+            refused.append(str(caught.value))
+
+    label(output=tmp_path / "out.csv", progress=meanwhile)
+    assert "another run is writing this output" in refused[0]
+    assert len(pd.read_csv(tmp_path / "out.csv")) == ROWS
+
+
+RUN = """
+import sys
+from classifaily_connectors import ClassifailyClient, classify_table
+from classifaily_connectors.tables import job, sinks
+from classifaily_connectors.tables.chunks import CHUNK
+sinks._PART_ROWS = 500
+key, url, source, output, ledger = sys.argv[1:]
+with ClassifailyClient(key, base_url=url) as client:
+    classify_table(client, source, text="body", categories=["billing", "technical"], output=output, ledger=ledger,
+                   on_unknown="reconcile", progress=lambda moment: print(moment.done, flush=True))
+"""
+
+
+def test_kill_9_in_the_middle(own_sandbox: Sandbox, connect: Any, table: Path, tmp_path: Path) -> None:
+    """Killed twice, then finished: every row once in the output, no input billed twice."""
+    out, ledger = tmp_path / "out.parquet", f"sqlite:///{tmp_path}/ledger.db"
+    own_sandbox.inject(Fault(kind="delay", method="POST", path="/batch", seconds=0.05, times=None))
+    command = [sys.executable, "-c", RUN, own_sandbox.key, own_sandbox.base_url, str(table), str(out), ledger]
+    for goal in (600, 1400):
+        with subprocess.Popen([*command], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            deadline = time.monotonic() + 60
+            for line in process.stdout:
+                if int(line) >= goal or time.monotonic() > deadline:
+                    break
+            process.send_signal(signal.SIGKILL)
+        assert not out.exists()
+    own_sandbox.clear_faults()
+    result = classify_table(connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger)
+    found = pq.read_table(out)
+    assert found.column("id").to_pylist() == [str(n) for n in range(ROWS)]
+    assert result.rows == ROWS
+    assert max(own_sandbox.bill().by_input.values()) == 1
+    unknown = result.stats.unknown
+    again = classify_table(connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger)
+    assert (again.stats.billed, again.stats.unknown) == (0, unknown)
+    assert max(own_sandbox.bill().by_input.values()) == 1

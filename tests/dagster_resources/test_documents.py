@@ -1,0 +1,56 @@
+"""Every example and every snippet of the two READMEs runs."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from classifaily_connectors.sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "dagster"
+NAME = re.compile(r"def (\w+)")
+
+
+def snippets(readme: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+SNIPPETS = snippets(ROOT / "dagster_resources" / "README.md")
+SNIPPETS += [each for each in snippets(ROOT / "README.md") if "dagster" in each]
+
+
+def run_all(namespace: dict[str, Any], **run_config: Any) -> int:
+    """Run every job and materialize every asset of `defs`; gives how many ran."""
+    jobs = namespace["defs"].get_repository_def().get_all_jobs()
+    for job in jobs:
+        assert job.execute_in_process(run_config=run_config).success
+    return len(jobs)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: NAME.findall(text)[0])
+def test_a_snippet_of_the_readme(sandbox: Sandbox, snippet: str) -> None:
+    namespace: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile(snippet, "README.md", "exec"), namespace)
+    assert re.findall(r"(?:from|import) (\S+)", snippet), "a snippet says where its names come from"
+    if "defs" in namespace:
+        assert run_all(namespace) == 1
+    else:
+        (sensor,) = (each for each in namespace.values() if isinstance(each, dg.SensorDefinition))
+        resources = {"classifaily": namespace["ClassifailyResource"]()}
+        with dg.build_sensor_context(resources=resources) as context:
+            assert isinstance(sensor(context), dg.RunRequest)
+
+
+@pytest.mark.parametrize("name", ["classify_one", "many_at_once", "queued_video"])
+def test_an_example(sandbox: Sandbox, name: str) -> None:
+    assert run_all(runpy.run_path(str(EXAMPLES / f"{name}.py"))) == 1
+    assert sandbox.bill().charged >= 1
+
+
+def test_every_example_is_tested_here_or_by_the_launcher() -> None:
+    here = {"classify_one", "many_at_once", "queued_video"}
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == here | {"support_tickets", "launch", "local_dagster"}
