@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ OTHER_BASE_URL = "https://classifaily.com/api/v1"
 BASE_URL_HINT = f"The API is documented at {BASE_URL} and at {OTHER_BASE_URL}: check base_url or CLASSIFAILY_BASE_URL"
 KEY_VARIABLES = ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY")
 KEY_PREFIX = "cai_live_"
+STORE_FILE = "classifaily.db"
 MAX_TIMEOUT = 1e9
 """Seconds: sockets overflow a little above."""
 
@@ -99,6 +101,12 @@ def checked_base_url(url: str) -> str:
         shown = _redacted(host)
         raise ConfigurationError(f"base_url must be https: the key would cross the network in the clear to {shown}")
     return trimmed
+
+
+def store_url(given: str | None, folder: str | os.PathLike[str]) -> str:
+    """Where the ledger and the deliveries are: `given`, else CLASSIFAILY_STORE_URL, else a SQLite file in `folder`."""
+    path = Path(folder).expanduser().absolute() / STORE_FILE
+    return given or os.environ.get("CLASSIFAILY_STORE_URL") or f"sqlite:///{path}"
 
 
 def is_loopback(host: str) -> bool:
