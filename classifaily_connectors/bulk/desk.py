@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BEATS_PER_LEASE = 6
-_PAUSE = 0.01
 logger = logging.getLogger("classifaily_connectors")
 
 
@@ -69,9 +68,7 @@ class Desk:
         """What of them is this run's."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifaily-ledger")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="classifaily-ledger-reader")
-        self._claims = _Gathering()
-        self._answers = _Gathering()
-        self._claimed = asyncio.Event()
+        self._next = _Gathering()
         self._writer: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
 
@@ -89,9 +86,8 @@ class Desk:
                     await self._heart
             if self._writer:
                 await self._writer
-            for left in (self._claims.changes, self._answers.changes):
-                if left:  # counts to give back, or answers that could not be written before
-                    await self.do(self._write, left)
+            if self._next.changes:  # counts to give back, or answers that could not be written before
+                await self.do(self._write, self._next.changes)
             if self.run_id:
                 await self.do(self.book.end_run, self.run_id)
         finally:
@@ -112,56 +108,46 @@ class Desk:
 
     async def claim(self, keys: Collection[bytes], stale: Collection[Entry], spending: Mapping[str, int]) -> set[bytes]:
         """Those of `keys` and of the `stale` entries that are now ours to pay for; `spending` is counted."""
-        self._claims.changes.claim(keys, stale)
-        self._claims.changes.spend(spending)
-        self._claimed.set()
-        return (await self._commit(self._claims)) & {*keys, *(each.key for each in stale)}
+        self._next.changes.claim(keys, stale)
+        self._next.changes.spend(spending)
+        return (await self._commit()) & {*keys, *(each.key for each in stale)}
 
     async def finish(self, answers: Mapping[bytes, str]) -> None:
         """Committed answers."""
         if answers:
-            self._answers.changes.answers.update(answers)
-            await self._commit(self._answers)
+            self._next.changes.answers.update(answers)
+            await self._commit()
 
     async def count(self, names: Collection[str]) -> None:
         """Bring `counts` up to date."""
-        self._claims.changes.spend(dict.fromkeys(names, 0))
-        await self._commit(self._claims)
+        self._next.changes.spend(dict.fromkeys(names, 0))
+        await self._commit()
 
     def give_back(self, spending: Mapping[str, int]) -> None:
         """Take from the shared counts with the next commit."""
-        self._claims.changes.spend({name: -number for name, number in spending.items()})
+        self._next.changes.spend({name: -number for name, number in spending.items()})
 
-    async def _commit(self, gathering: _Gathering) -> set[bytes]:
-        if gathering.waiting is None:
-            gathering.waiting = asyncio.get_running_loop().create_future()
-        mine = gathering.waiting
+    async def _commit(self) -> set[bytes]:
+        if self._next.waiting is None:
+            self._next.waiting = asyncio.get_running_loop().create_future()
+        mine = self._next.waiting
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
         return await asyncio.shield(mine)
 
     async def _write_all(self) -> None:
-        # Claims first: requests wait for them, while answers are only on their way out.
-        while gathering := next((each for each in (self._claims, self._answers) if each.waiting), None):
-            if gathering is self._answers and await self._claims_come():
-                continue
+        while self._next.waiting is not None:
             await asyncio.sleep(0)  # let the others of this moment join
-            waiting, changes = gathering.take()
+            waiting, changes = self._next.take()
             try:
                 won = await self.do(self._write, changes)
             except Exception as error:  # noqa: BLE001  # whoever waits for this commit gets it
                 # Answers were paid for: the next commit, at the latest the one of `close`, tries them again.
-                gathering.changes.answers = {**changes.answers, **gathering.changes.answers}
+                self._next.changes.answers = {**changes.answers, **self._next.changes.answers}
                 waiting.set_exception(error)
                 waiting.exception()  # also when its waiters were cancelled
             else:
                 waiting.set_result(won)
-
-    async def _claims_come(self) -> bool:
-        self._claimed.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._claimed.wait(), _PAUSE)
-        return self._claims.waiting is not None
 
     def _write(self, changes: Changes) -> set[bytes]:
         done = self.book.commit(self.run_id, changes)

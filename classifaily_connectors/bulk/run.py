@@ -21,7 +21,7 @@ from classifaily_connectors.bulk.engine import Engine, Options
 from classifaily_connectors.bulk.memory import MemoryBook
 from classifaily_connectors.bulk.plan import Plan, plan
 from classifaily_connectors.bulk.progress import BulkStats
-from classifaily_connectors.bulk.source import CHUNK, Pump, Rows, again, asynchronous, pull
+from classifaily_connectors.bulk.source import Pump, Rows, Tap, again, asynchronous
 from classifaily_connectors.operations import schemas
 from classifaily_connectors.taxonomy import refuse
 
@@ -148,7 +148,7 @@ class AsyncBulkRun:
     async def __aiter__(self) -> AsyncIterator[Row]:
         self._used = _once(self._used)
         rows = self._request.rows
-        source = None if isinstance(rows, AsyncIterable) else iter(rows)
+        source = None if isinstance(rows, AsyncIterable) else Tap(rows)
         try:
             engine = await self._session.open()
             await self._session.guard()
@@ -156,7 +156,7 @@ class AsyncBulkRun:
                 Pump(engine, rows).start()
             while True:
                 while source is not None and engine.room and not engine.has_rows:
-                    part, slow = pull(source, min(CHUNK, engine.room))
+                    part, slow = source.pull(engine.room)
                     if part:
                         await engine.feed(part, slow=slow)
                     else:
@@ -207,7 +207,7 @@ class BulkRun:
         self._used = _once(self._used)
         if isinstance(self._request.rows, AsyncIterable):
             raise refuse("rows is asynchronous: use AsyncClassifailyClient.classify_many")
-        source = iter(self._request.rows)
+        source = Tap(self._request.rows)
         with _Loop() as loop:
             wire = self._connect()
             session = _Session(self._request, wire.run)
@@ -219,7 +219,7 @@ class BulkRun:
                 while True:
                     # Rows are pulled in the caller's thread: a database cursor may belong to it.
                     while not ended and engine.room and not engine.has_rows:
-                        part, slow = pull(source, min(CHUNK, engine.room))
+                        part, slow = source.pull(engine.room)
                         ended = not part
                         if ended:
                             loop.call(engine.end)

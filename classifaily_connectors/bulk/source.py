@@ -17,18 +17,28 @@ if TYPE_CHECKING:
 
 Rows = Iterable[object] | AsyncIterable[object]
 CHUNK = 500
+_FIRST = 50
 _PULL = 0.05
 
 
-def pull(source: Iterator[object], size: int) -> tuple[list[object], bool]:
-    """Up to `size` rows, none at the end; and whether the source is slow, so that there are fewer."""
-    part: list[object] = []
-    until = time.monotonic() + _PULL
-    for row in itertools.islice(source, size):
-        part.append(row)
-        if time.monotonic() > until:
-            return part, True
-    return part, False
+class Tap:
+    """An iterable's rows, pulled in parts that begin small: what a source holds back when it stops to think is little."""
+
+    def __init__(self, rows: Iterable[object]) -> None:
+        self._rows = iter(rows)
+        self._size = _FIRST
+
+    def pull(self, room: int) -> tuple[list[object], bool]:
+        """Up to `room` rows, none at the end; and whether the source is slow, so that there are fewer."""
+        part: list[object] = []
+        until = time.monotonic() + _PULL
+        for row in itertools.islice(self._rows, min(self._size, room)):
+            part.append(row)
+            if time.monotonic() > until:
+                self._size = _FIRST
+                return part, True
+        self._size = min(self._size * 2, CHUNK)
+        return part, False
 
 
 def again(rows: Rows) -> bool:
