@@ -34,7 +34,7 @@ class Run:
     platform: str
     number: int
     unique: int
-    """Different texts among those worth a request."""
+    """Different texts that are not blank."""
     billed: int
     """Requests charged while it ran."""
     starting: float
@@ -42,11 +42,6 @@ class Run:
     running: float
     """Seconds of the run itself."""
     labelled: Labelled
-
-    @property
-    def sent(self) -> int:
-        """Rows that were to be classified."""
-        return len(self.labelled.verdicts) - self.labelled.count("skipped")
 
     @property
     def reused(self) -> int:
@@ -121,7 +116,7 @@ def summary(runs: list[Run]) -> Grid:
 
 
 LEGEND = (
-    "unique: different texts, neither blank nor too long. billed: requests charged. reused: labels that cost nothing. "
+    "unique: different texts that are not blank. billed: requests charged. reused: labels that cost nothing. "
     "review: no label, or a confidence below 0.60. seconds: to start the platform+to run."
 )
 

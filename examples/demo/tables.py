@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from classifaily_connectors import ClassifailyError, Label
-from classifaily_connectors.routing import ConfidencePolicy
+from classifaily_connectors import ClassifailyError
 from classifaily_connectors.taxonomy import parse_categories
 
-ADDED = ("label", "confidence", "status", "error", "job_id")
+ADDED = (
+    "label", "confidence", "labels", "explanation", "route", "status", "source", "decided_by", "policy", "error",
+    "job_id",
+)  # fmt: skip
 STATUSES = ("completed", "failed", "unknown", "skipped", "uncovered")
-LONGEST = 100_000
-"""Characters; a longer text is skipped by the pipelines."""
+ROUTES = ("act", "flag", "review")
 
 csv.field_size_limit(sys.maxsize)  # one pasted log is longer than the module's own limit
 
@@ -42,9 +43,9 @@ class Table:
 
     @property
     def sendable(self) -> list[str]:
-        """The texts that are worth a request: not blank, not too long."""
+        """The texts that are worth a request: not blank."""
         texts = (row[self.header.index(self.text)] for row in self.rows)
-        return [text for text in texts if text.strip() and len(text) <= LONGEST]
+        return [text for text in texts if text.strip()]
 
     def save(self, path: Path) -> Table:
         """The same table in another file."""
@@ -82,6 +83,7 @@ class Verdict:
     status: str
     label: str | None
     confidence: float | None
+    route: str
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,11 @@ class Labelled:
     """A labelled table, checked against its input."""
 
     verdicts: list[Verdict]
-    review: int
-    """Rows a human has to look at: no label, or less sure than the default policy wants."""
+
+    @property
+    def review(self) -> int:
+        """Rows a human has to look at: no label, or not sure enough; a skipped one has nothing to look at."""
+        return sum(verdict.route == "review" and verdict.status != "skipped" for verdict in self.verdicts)
 
     @property
     def labels(self) -> Counter[str]:
@@ -113,11 +118,12 @@ def read_labelled(path: Path, table: Table, labels: Sequence[str]) -> Labelled:
     for number, (row, given) in enumerate(zip(rows, table.rows, strict=True), start=1):
         if [row[place] for place in own] != given:
             raise DemoError(f"{path}: row {number} is not row {number} of the input")
-    verdicts = [
-        _verdict(dict(zip(header, row, strict=True)), labels, f"{path}: row {number}")
-        for number, row in enumerate(rows, start=1)
-    ]
-    return Labelled(verdicts, sum(_needs_review(verdict, labels) for verdict in verdicts))
+    return Labelled(
+        [
+            _verdict(dict(zip(header, row, strict=True)), labels, f"{path}: row {number}")
+            for number, row in enumerate(rows, start=1)
+        ]
+    )
 
 
 def first_difference(outputs: dict[str, Labelled]) -> str | None:
@@ -152,18 +158,13 @@ def _verdict(row: dict[str, str], labels: Sequence[str], where: str) -> Verdict:
         raise DemoError(f"{where} is {status} and yet wears the label {label!r}")
     if label is not None and label not in labels:
         raise DemoError(f"{where} has the label {label!r}, which is no category")
+    if row["route"] not in ROUTES or (label is None and row["route"] != "review"):
+        raise DemoError(f"{where} has the label {label!r} and the route {row['route']!r}")
     try:
-        return Verdict(status, label, None if confidence is None else float(confidence))
+        return Verdict(status, label, None if confidence is None else float(confidence), row["route"])
     except ValueError:
         raise DemoError(f"{where} has the confidence {confidence!r}, which is no number") from None
 
 
-def _needs_review(verdict: Verdict, labels: Sequence[str]) -> bool:
-    if verdict.status == "skipped":
-        return False
-    best = [] if verdict.label is None else [Label(label=verdict.label, confidence=verdict.confidence)]
-    return ConfidencePolicy().decide(best, allowed=labels).route == "review"
-
-
 def _words(verdict: Verdict) -> str:
-    return f"{verdict.label or 'no label'} ({verdict.status}, {verdict.confidence})"
+    return f"{verdict.label or 'no label'} ({verdict.status}, {verdict.confidence}, {verdict.route})"
