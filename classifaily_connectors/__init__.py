@@ -13,11 +13,13 @@ from classifaily_connectors._version import __version__
 
 if TYPE_CHECKING:
     from classifaily_connectors.async_client import AsyncClassifailyClient
+    from classifaily_connectors.bulk.axes import AsyncAxesRun, AxesRow, AxesRun
     from classifaily_connectors.bulk.budget import Budget
     from classifaily_connectors.bulk.plan import Plan
     from classifaily_connectors.bulk.progress import BulkStats, Progress
     from classifaily_connectors.bulk.rows import Row
     from classifaily_connectors.bulk.run import AsyncBulkRun, BulkRun
+    from classifaily_connectors.bulk.submitting import asubmit_once, submit_once
     from classifaily_connectors.client import ClassifailyClient
     from classifaily_connectors.errors import (
         APIError,
@@ -60,9 +62,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APIError",
+    "AsyncAxesRun",
     "AsyncBulkRun",
     "AsyncClassifailyClient",
     "AuthenticationError",
+    "AxesRow",
+    "AxesRun",
     "BatchResult",
     "Budget",
     "BudgetExceededError",
@@ -105,13 +110,16 @@ __all__ = [
     "__version__",
     "aclassify_table",
     "aplan_table",
+    "asubmit_once",
     "classify_table",
     "plan_table",
+    "submit_once",
 ]
 
 _MODELS = ("BatchResult", "Category", "Classification", "ErrorDetail", "Job", "Label", "Schema", "Usage")
 _TABLES = ("TableResult", "aclassify_table", "aplan_table", "classify_table", "plan_table")
 _HOME = {
+    **dict.fromkeys(("AsyncAxesRun", "AxesRow", "AxesRun"), "bulk.axes"),
     "AsyncBulkRun": "bulk.run",
     "AsyncClassifailyClient": "async_client",
     "ClassifailyClient": "client",
@@ -124,6 +132,7 @@ _HOME = {
     "Progress": "bulk.progress",
     "RetryPolicy": "retry",
     "Row": "bulk.rows",
+    **dict.fromkeys(("asubmit_once", "submit_once"), "bulk.submitting"),
     **dict.fromkeys(_TABLES, "tables"),
     **dict.fromkeys((*_MODELS, "WebhookEndpoint", "WebhookEvent"), "models"),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
+from classifaily_connectors.bulk.axes import AsyncAxesRun, parse_axes
 from classifaily_connectors.bulk.prepare import prepare
 from classifaily_connectors.bulk.run import AsyncBulkRun
 from classifaily_connectors.operations import account, classify, jobs, schemas
@@ -17,20 +19,18 @@ from classifaily_connectors.transport import AsyncTransport
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from classifaily_connectors.bulk.budget import Budget
     from classifaily_connectors.bulk.plan import Plan
-    from classifaily_connectors.bulk.progress import Progress
+    from classifaily_connectors.bulk.prepare import AxesOptions, ManyOptions
     from classifaily_connectors.bulk.source import Rows
     from classifaily_connectors.media import Input
     from classifaily_connectors.models import BatchResult, Classification, Job, Schema, Usage, WebhookEndpoint
     from classifaily_connectors.operations.effects import Operation
     from classifaily_connectors.operations.jobs import Page
-    from classifaily_connectors.operations.payloads import Item
-    from classifaily_connectors.routing import ConfidencePolicy
-    from classifaily_connectors.store import Ledger
-    from classifaily_connectors.taxonomy import CategoryLike
+    from classifaily_connectors.operations.payloads import BatchOptions, ClassifyOptions, Item
+    from classifaily_connectors.taxonomy import CategorySet
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 
 class _Part:
@@ -85,6 +85,11 @@ class AsyncClassifailyClient(_Part):
         """The address this client talks to."""
         return self._transport.settings.base_url
 
+    @property
+    def settings(self) -> Settings:
+        """The checked key, address and timeout: two clients with the same ones are the same account's."""
+        return self._transport.settings
+
     def __repr__(self) -> str:
         if not hasattr(self, "_transport"):  # the settings were refused, and the traceback is printed with its locals
             return f"{type(self).__name__}()"
@@ -99,18 +104,26 @@ class AsyncClassifailyClient(_Part):
             await run.aclose()
         await self._transport.close()
 
+    @overload  # an Enum is a set like any other, and more
+    async def classify(  # type: ignore[overload-overlap]
+        self, input: Input, *, categories: type[E], **options: Unpack[ClassifyOptions]
+    ) -> Classification[E]: ...
+    @overload
+    async def classify(
+        self, input: Input, *, categories: CategorySet | None = None, **options: Unpack[ClassifyOptions]
+    ) -> Classification: ...
     async def classify(
         self,
         input: Input,
         *,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         schema: int | str | Schema | None = None,
         type: str = "text",
         mode: str | None = None,
         top_n: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> Classification:
+    ) -> Classification[Any]:
         """Classify one input (API reference, Classify); costs one request.
 
         `input` is a text or a public URL; with `type="image"` also bytes, a `pathlib.Path` or a data URI. `schema`
@@ -139,7 +152,7 @@ class AsyncClassifailyClient(_Part):
         self,
         input: Input,
         *,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         schema: int | str | Schema | None = None,
         type: str = "text",
         mode: str | None = None,
@@ -165,17 +178,25 @@ class AsyncClassifailyClient(_Part):
         del input
         return await self._run(operation)
 
+    @overload  # an Enum is a set like any other, and more
+    async def batch(  # type: ignore[overload-overlap]
+        self, items: Iterable[Item], *, categories: type[E], **options: Unpack[BatchOptions]
+    ) -> BatchResult[E]: ...
+    @overload
+    async def batch(
+        self, items: Iterable[Item], *, categories: CategorySet | None = None, **options: Unpack[BatchOptions]
+    ) -> BatchResult: ...
     async def batch(
         self,
         items: Iterable[Item],
         *,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         schema: int | str | Schema | None = None,
         type: str | None = None,
         mode: str | None = None,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> BatchResult:
+    ) -> BatchResult[Any]:
         """Classify several inputs in ONE API call (API reference, Batch); each item costs one request.
 
         `items` are inputs, or mappings with `input` and perhaps `id`, `type` and `categories`. `results` come in the
@@ -197,30 +218,17 @@ class AsyncClassifailyClient(_Part):
         del items
         return await self._run(operation)
 
+    @overload  # an Enum is a set like any other, and more
+    def classify_many(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, rows: Rows, *, categories: type[E], **options: Unpack[ManyOptions]
+    ) -> AsyncBulkRun[E]: ...
+    @overload
     def classify_many(
-        self,
-        rows: Rows,
-        *,
-        categories: Iterable[CategoryLike] | None = None,
-        schema: int | str | Schema | None = None,
-        type: str = "text",
-        mode: str | None = None,
-        top_n: int | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-        text: str | None = None,
-        template: str | None = None,
-        identity: str | None = None,
-        ledger: Ledger | str | bool | None = None,
-        budget: Budget | None = None,
-        batch_size: int | None = None,
-        concurrency: int | None = None,
-        ordered: bool = True,
-        on_unknown: Literal["park", "reconcile", "resend"] = "park",
-        refresh: bool | Literal["failed"] = False,
-        policy: ConfidencePolicy | None = None,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> AsyncBulkRun:
+        self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]
+    ) -> AsyncBulkRun: ...
+    def classify_many(
+        self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]
+    ) -> AsyncBulkRun[Any]:
         """Classify any number of rows, each distinct input paid once; iterate what it returns, which yields `Row`s.
 
         `rows` are texts, or mappings: of items (`input` and perhaps `type`, `categories`), or of table columns, of
@@ -237,37 +245,33 @@ class AsyncClassifailyClient(_Part):
         A row that fails is a row, never an exception. Raises, once what was paid has landed: BudgetExceededError,
         QuotaExceededError, AuthenticationError, PlanRestrictionError and what else ends the whole run.
         """
-        request = prepare(
-            self._context,
-            self._transport.settings.base_url,
-            rows,
-            categories=categories,
-            schema=schema,
-            type=type,
-            mode=mode,
-            top_n=top_n,
-            threshold=threshold,
-            explain=explain,
-            text=text,
-            template=template,
-            identity=identity,
-            ledger=ledger,
-            budget=budget,
-            batch_size=batch_size,
-            concurrency=concurrency,
-            ordered=ordered,
-            on_unknown=on_unknown,
-            refresh=refresh,
-            policy=policy,
-            progress=progress,
-        )
-        run = AsyncBulkRun(request, self._transport.run)
+        request = prepare(self._context, self.base_url, rows, categories=categories, **options)
+        return self._started(AsyncBulkRun(request, self._transport.run))
+
+    async def plan(self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]) -> Plan:
+        """What `classify_many` would buy for these arguments, from the ledger and the usage alone; spends nothing."""
+        return await self.classify_many(rows, categories=categories, **options).plan()
+
+    def classify_axes(
+        self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]
+    ) -> AsyncAxesRun:
+        """Ask several category sets about the same rows: `axes={"topic": ["billing", "other"], "urgency": Urgency}`.
+
+        Iterate what it returns, which yields one `AxesRow` for each row: `row["topic"].label`. Each axis of each row is
+        a request of its own to the quota, the `budget` and the ledger, which knows an answer that `classify_many` has
+        bought for the same set. Options and errors are those of `classify_many`.
+        """
+        asked = parse_axes(axes, options.get("policy"))
+        request = prepare(self._context, self.base_url, rows, axes=asked, **options)
+        return AsyncAxesRun(self._started(AsyncBulkRun(request, self._transport.run)), asked)
+
+    def _started(self, run: AsyncBulkRun) -> AsyncBulkRun:
         self._runs.add(run)
         return run
 
-    async def plan(self, rows: Rows, **options: Any) -> Plan:
-        """What `classify_many(rows, **options)` would buy, from the ledger and the usage alone; spends nothing."""
-        return await self.classify_many(rows, **options).plan()
+    async def plan_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> Plan:
+        """What `classify_axes` would buy for these arguments, all axes together; spends nothing."""
+        return await self.classify_axes(rows, axes, **options).plan()
 
     async def usage(self, month: str | None = None) -> Usage:
         """What the plan allows and what is used, in `month` (YYYY-MM) or now (API reference, Usage); free."""
@@ -280,7 +284,7 @@ class AsyncSchemas(_Part):
     async def create(
         self,
         name: str,
-        categories: Iterable[CategoryLike],
+        categories: CategorySet,
         *,
         description: str | None = None,
         type: str | None = None,
@@ -303,7 +307,7 @@ class AsyncSchemas(_Part):
         id: int | str,
         *,
         name: str | None = None,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         description: str | None = None,
         type: str | None = None,
         mode: str | None = None,
@@ -319,7 +323,7 @@ class AsyncSchemas(_Part):
     async def ensure(
         self,
         name: str,
-        categories: Iterable[CategoryLike],
+        categories: CategorySet,
         *,
         description: str | None = None,
         type: str | None = None,

@@ -7,9 +7,11 @@ input forgets it before it runs, so that a traceback printed with its locals can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
+from classifaily_connectors.bulk.axes import AxesRun, parse_axes
 from classifaily_connectors.bulk.prepare import prepare
 from classifaily_connectors.bulk.run import BulkRun
 from classifaily_connectors.operations import account, classify, jobs, schemas
@@ -21,20 +23,18 @@ from classifaily_connectors.transport import SyncTransport
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from classifaily_connectors.bulk.budget import Budget
     from classifaily_connectors.bulk.plan import Plan
-    from classifaily_connectors.bulk.progress import Progress
+    from classifaily_connectors.bulk.prepare import AxesOptions, ManyOptions
     from classifaily_connectors.bulk.source import Rows
     from classifaily_connectors.media import Input
     from classifaily_connectors.models import BatchResult, Classification, Job, Schema, Usage, WebhookEndpoint
     from classifaily_connectors.operations.effects import Operation
     from classifaily_connectors.operations.jobs import Page
-    from classifaily_connectors.operations.payloads import Item
-    from classifaily_connectors.routing import ConfidencePolicy
-    from classifaily_connectors.store import Ledger
-    from classifaily_connectors.taxonomy import CategoryLike
+    from classifaily_connectors.operations.payloads import BatchOptions, ClassifyOptions, Item
+    from classifaily_connectors.taxonomy import CategorySet
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 
 class _Part:
@@ -88,6 +88,11 @@ class ClassifailyClient(_Part):
         """The address this client talks to."""
         return self._transport.settings.base_url
 
+    @property
+    def settings(self) -> Settings:
+        """The checked key, address and timeout: two clients with the same ones are the same account's."""
+        return self._transport.settings
+
     def __repr__(self) -> str:
         if not hasattr(self, "_transport"):  # the settings were refused, and the traceback is printed with its locals
             return f"{type(self).__name__}()"
@@ -100,18 +105,26 @@ class ClassifailyClient(_Part):
         """Close all connections; the client cannot be used afterwards."""
         self._transport.close()
 
+    @overload  # an Enum is a set like any other, and more
+    def classify(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, input: Input, *, categories: type[E], **options: Unpack[ClassifyOptions]
+    ) -> Classification[E]: ...
+    @overload
+    def classify(
+        self, input: Input, *, categories: CategorySet | None = None, **options: Unpack[ClassifyOptions]
+    ) -> Classification: ...
     def classify(
         self,
         input: Input,
         *,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         schema: int | str | Schema | None = None,
         type: str = "text",
         mode: str | None = None,
         top_n: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> Classification:
+    ) -> Classification[Any]:
         """Classify one input (API reference, Classify); costs one request.
 
         `input` is a text or a public URL; with `type="image"` also bytes, a `pathlib.Path` or a data URI. `schema`
@@ -140,7 +153,7 @@ class ClassifailyClient(_Part):
         self,
         input: Input,
         *,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         schema: int | str | Schema | None = None,
         type: str = "text",
         mode: str | None = None,
@@ -166,17 +179,25 @@ class ClassifailyClient(_Part):
         del input
         return self._run(operation)
 
+    @overload  # an Enum is a set like any other, and more
+    def batch(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, items: Iterable[Item], *, categories: type[E], **options: Unpack[BatchOptions]
+    ) -> BatchResult[E]: ...
+    @overload
+    def batch(
+        self, items: Iterable[Item], *, categories: CategorySet | None = None, **options: Unpack[BatchOptions]
+    ) -> BatchResult: ...
     def batch(
         self,
         items: Iterable[Item],
         *,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         schema: int | str | Schema | None = None,
         type: str | None = None,
         mode: str | None = None,
         threshold: float | None = None,
         explain: bool = False,
-    ) -> BatchResult:
+    ) -> BatchResult[Any]:
         """Classify several inputs in ONE API call (API reference, Batch); each item costs one request.
 
         `items` are inputs, or mappings with `input` and perhaps `id`, `type` and `categories`. `results` come in the
@@ -198,30 +219,17 @@ class ClassifailyClient(_Part):
         del items
         return self._run(operation)
 
+    @overload  # an Enum is a set like any other, and more
+    def classify_many(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, rows: Rows, *, categories: type[E], **options: Unpack[ManyOptions]
+    ) -> BulkRun[E]: ...
+    @overload
     def classify_many(
-        self,
-        rows: Rows,
-        *,
-        categories: Iterable[CategoryLike] | None = None,
-        schema: int | str | Schema | None = None,
-        type: str = "text",
-        mode: str | None = None,
-        top_n: int | None = None,
-        threshold: float | None = None,
-        explain: bool = False,
-        text: str | None = None,
-        template: str | None = None,
-        identity: str | None = None,
-        ledger: Ledger | str | bool | None = None,
-        budget: Budget | None = None,
-        batch_size: int | None = None,
-        concurrency: int | None = None,
-        ordered: bool = True,
-        on_unknown: Literal["park", "reconcile", "resend"] = "park",
-        refresh: bool | Literal["failed"] = False,
-        policy: ConfidencePolicy | None = None,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> BulkRun:
+        self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]
+    ) -> BulkRun: ...
+    def classify_many(
+        self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]
+    ) -> BulkRun[Any]:
         """Classify any number of rows, each distinct input paid once; iterate what it returns, which yields `Row`s.
 
         `rows` are texts, or mappings: of items (`input` and perhaps `type`, `categories`), or of table columns, of
@@ -238,35 +246,27 @@ class ClassifailyClient(_Part):
         A row that fails is a row, never an exception. Raises, once what was paid has landed: BudgetExceededError,
         QuotaExceededError, AuthenticationError, PlanRestrictionError and what else ends the whole run.
         """
-        request = prepare(
-            self._context,
-            self._transport.settings.base_url,
-            rows,
-            categories=categories,
-            schema=schema,
-            type=type,
-            mode=mode,
-            top_n=top_n,
-            threshold=threshold,
-            explain=explain,
-            text=text,
-            template=template,
-            identity=identity,
-            ledger=ledger,
-            budget=budget,
-            batch_size=batch_size,
-            concurrency=concurrency,
-            ordered=ordered,
-            on_unknown=on_unknown,
-            refresh=refresh,
-            policy=policy,
-            progress=progress,
-        )
+        request = prepare(self._context, self.base_url, rows, categories=categories, **options)
         return BulkRun(request, self._transport.for_loop)
 
-    def plan(self, rows: Rows, **options: Any) -> Plan:
-        """What `classify_many(rows, **options)` would buy, from the ledger and the usage alone; spends nothing."""
-        return self.classify_many(rows, **options).plan()
+    def plan(self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]) -> Plan:
+        """What `classify_many` would buy for these arguments, from the ledger and the usage alone; spends nothing."""
+        return self.classify_many(rows, categories=categories, **options).plan()
+
+    def classify_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> AxesRun:
+        """Ask several category sets about the same rows: `axes={"topic": ["billing", "other"], "urgency": Urgency}`.
+
+        Iterate what it returns, which yields one `AxesRow` for each row: `row["topic"].label`. Each axis of each row is
+        a request of its own to the quota, the `budget` and the ledger, which knows an answer that `classify_many` has
+        bought for the same set. Options and errors are those of `classify_many`.
+        """
+        asked = parse_axes(axes, options.get("policy"))
+        request = prepare(self._context, self.base_url, rows, axes=asked, **options)
+        return AxesRun(BulkRun(request, self._transport.for_loop), asked)
+
+    def plan_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> Plan:
+        """What `classify_axes` would buy for these arguments, all axes together; spends nothing."""
+        return self.classify_axes(rows, axes, **options).plan()
 
     def usage(self, month: str | None = None) -> Usage:
         """What the plan allows and what is used, in `month` (YYYY-MM) or now (API reference, Usage); free."""
@@ -279,7 +279,7 @@ class Schemas(_Part):
     def create(
         self,
         name: str,
-        categories: Iterable[CategoryLike],
+        categories: CategorySet,
         *,
         description: str | None = None,
         type: str | None = None,
@@ -302,7 +302,7 @@ class Schemas(_Part):
         id: int | str,
         *,
         name: str | None = None,
-        categories: Iterable[CategoryLike] | None = None,
+        categories: CategorySet | None = None,
         description: str | None = None,
         type: str | None = None,
         mode: str | None = None,
@@ -318,7 +318,7 @@ class Schemas(_Part):
     def ensure(
         self,
         name: str,
-        categories: Iterable[CategoryLike],
+        categories: CategorySet,
         *,
         description: str | None = None,
         type: str | None = None,

@@ -1,6 +1,7 @@
-"""Is everything in order? Key, address, plan, quota, ledger, clock.
+"""Is everything in order? Key, address, plan, quota, ledger, clock; and the way of the webhooks.
 
-The law of this file: it spends nothing and changes nothing, every finding names its fix, and none shows the key.
+The law of this file: it spends nothing and changes nothing (but for a ping in the inbox), every finding names its
+fix, and none shows a key or a secret.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from classifaily_connectors.operations.effects import Reply
 from classifaily_connectors.settings import KEY_PREFIX, KEY_VARIABLES, Settings
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from classifaily_connectors.models import Usage
     from classifaily_connectors.operations.effects import Answer, Operation
+    from classifaily_connectors.store import Inbox, InboxStats
 
 Level = Literal["good", "warning", "bad"]
 _SKEW = 30.0
 """Seconds the clocks may differ before it matters to the ages of webhooks and of open questions."""
 _TIGHT = 0.05
+_UNAUTHORIZED = 401
+_ENDED_WELL = range(200, 300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +156,92 @@ def _ledger(url: str) -> Iterator[Finding]:
     if open_questions:
         detail = f"{open_questions:,} perhaps paid without an answer: classifaily ledger settle"
         yield Finding("open questions", "warning", detail)
+
+
+# --- webhooks -----------------------------------------------------------------------------------
+
+
+def examine_webhooks(
+    base_url: str | None,
+    store_url: str,
+    *,
+    url: str | None = None,
+    source: str = "default",
+    secrets_file: str | os.PathLike[str] | None = None,
+) -> Iterator[Finding]:
+    """The way of a webhook, from its registration to the store, and what the store remembers.
+
+    `url` is the receiver's public address; without it, every registered one gets its ping.
+    """
+    from classifaily_connectors.store import Inbox
+    from classifaily_connectors.webhooks.secrets import Secrets
+
+    registered, findings = _endpoints(base_url)
+    yield from findings
+    try:
+        inbox = Inbox(store_url)
+    except ClassifailyError as error:
+        yield Finding("store", "bad", str(error))
+        return
+    try:
+        secrets = Secrets(file=secrets_file).of(source)
+        if not secrets:
+            yield Finding("secret", "bad", f"source {source!r} has none: set CLASSIFAILY_WEBHOOK_SECRET")
+        for address in [url] if url else registered:
+            if secrets:
+                yield _ping(address, secrets[0], inbox, source)
+        yield from _inbox(inbox.stats())
+    except ClassifailyError as error:
+        yield Finding("secret", "bad", str(error))
+    finally:
+        inbox.close()
+
+
+def _endpoints(base_url: str | None) -> tuple[list[str], list[Finding]]:
+    """The addresses that are registered, and what is to be said of them."""
+    from classifaily_connectors.client import ClassifailyClient
+
+    try:
+        with ClassifailyClient(base_url=base_url, application="cli") as client:
+            endpoints = client.webhooks.list()
+    except ClassifailyError as error:
+        return [], [Finding("endpoints", "warning", f"{error}: what is registered is unknown")]
+    if not endpoints:
+        nothing = "none is registered: `client.webhooks.create(url)`, or the dashboard"
+        return [], [Finding("endpoints", "warning", nothing)]
+    told = [Finding("endpoint", "good", f"{each.url} for {', '.join(each.events)}") for each in endpoints]
+    return list(dict.fromkeys(each.url for each in endpoints)), told
+
+
+def _ping(url: str, secret: SecretStr, inbox: Inbox, source: str) -> Finding:
+    from classifaily_connectors.webhooks.pinging import ping
+
+    try:
+        pong = ping(url, secret)
+    except ConfigurationError as error:
+        return Finding("ping", "bad", error.message)
+    if pong.status is None:
+        return Finding("ping", "bad", f"{url} does not answer ({pong.reason}): is the receiver up, and reachable?")
+    if pong.status == _UNAUTHORIZED:
+        return Finding("ping", "bad", f"{url} refuses our signature (401): it has another secret than this command")
+    if pong.status not in _ENDED_WELL:
+        return Finding("ping", "bad", f"{url} answers {pong.status} {pong.reason}")
+    if pong.id not in inbox.find(source, [pong.id]):
+        return Finding("ping", "bad", f"{url} took the ping, but into another store or source than this one")
+    return Finding("ping", "good", f"through {url} into the store in {pong.elapsed:.2f} s")
+
+
+def _inbox(stats: InboxStats) -> Iterator[Finding]:
+    kept = stats.ok + stats.conflict + stats.refuted
+    yield Finding("deliveries", "good", f"{kept:,} kept, {stats.repeats:,} repeats, {stats.expected:,} jobs awaited")
+    if stats.conflict:
+        detail = f"{stats.conflict:,} contradict each other: classifaily webhooks reconcile"
+        yield Finding("conflicts", "warning", detail)
+    if stats.dead:
+        detail = f"{stats.dead:,} were signed but unreadable: classifaily webhooks list --state dead"
+        yield Finding("dead letters", "warning", detail)
+    settled = stats.settled_by_webhook + stats.settled_by_poll
+    if settled:
+        level: Level = "warning" if stats.settled_by_poll else "good"
+        detail = f"{stats.settled_by_poll:,} of {settled:,} jobs were settled by asking, not by webhook"
+        yield Finding("lost webhooks", level, detail)

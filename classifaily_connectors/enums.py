@@ -17,7 +17,7 @@ import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.models import Category
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.models import Classification
 
 E = TypeVar("E", bound=Enum)
+C = TypeVar("C", bound="Classification[Any]")
 
 
 def categories_of(taxonomy: type[Enum]) -> tuple[Category, ...]:
@@ -47,9 +48,20 @@ def member_for(taxonomy: type[E], label: str | None) -> E | None:
     return _members(taxonomy).get(label or "")  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
-def label_of(taxonomy: type[E], answer: Classification) -> E | None:
+def label_of(taxonomy: type[E], answer: Classification[Any]) -> E | None:
     """The answer's best label as a member of `taxonomy`; None is a case for review."""
-    return member_for(taxonomy, answer.label)
+    return member_for(taxonomy, answer.labels[0].label if answer.labels else None)
+
+
+def taxonomy_of(categories: object) -> type[Enum] | None:
+    """`categories`, if they were given as an Enum class."""
+    return categories if isinstance(categories, type) and issubclass(categories, Enum) else None
+
+
+def typed(answer: C, categories: object) -> C:
+    """The answer to a question about `categories`: its label is a member if they were given as an Enum class."""
+    taxonomy = taxonomy_of(categories)
+    return answer if taxonomy is None else answer.with_taxonomy(taxonomy)
 
 
 def source_of(categories: Sequence[Category], name: str) -> str:

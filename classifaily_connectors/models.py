@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 from functools import cached_property
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, cast
 
 from pydantic import (
     AwareDatetime,
@@ -19,11 +20,21 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
+
+    L_co = TypeVar("L_co", covariant=True, default=str)
+else:
+    from typing import TypeVar
+
+    L_co = TypeVar("L_co", covariant=True)
 
 _aware: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
@@ -103,6 +114,7 @@ Count = Annotated[int | None, BeforeValidator(_as_count)]
 """A number of requests; None means unlimited."""
 Instant = Annotated[AwareDatetime | None, BeforeValidator(_as_instant)]
 Map = Annotated[dict[str, Any], BeforeValidator(as_map)]
+Taxonomy = type[Enum]
 
 
 class Model(BaseModel):
@@ -190,11 +202,12 @@ def _labels(result: object) -> list[dict[str, Any]]:
     return sorted(named, key=lambda each: -(_as_confidence(each.get("confidence")) or 0.0))
 
 
-class Classification(Model):
-    """The answer for one input.
+class Classification(Model, Generic[L_co]):
+    """The answer for one input; `Classification[Team]` where the categories were the Enum `Team`.
 
     `labels` holds every verdict, best first, and is empty when nothing reached the threshold; `label`, `confidence`
     and `explanation` are those of the best one, or None. `error` says why an item failed (batches and jobs only).
+    `label` is a member of the Enum where there is one, and None when the best label is none of it: a case for review.
     """
 
     id: Word = None
@@ -204,6 +217,7 @@ class Classification(Model):
     error: ErrorDetail | None = None
     meta: Map = Field(default_factory=dict)
     created_at: Instant = None
+    _taxonomy: Taxonomy | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -222,10 +236,21 @@ class Classification(Model):
                 wire.pop(name, None)
         return wire
 
+    def with_taxonomy(self, taxonomy: Taxonomy) -> Self:
+        """The same answer, read as one about the members of an Enum; see `enums.typed`."""
+        answer = self.model_copy()
+        answer._taxonomy = taxonomy  # noqa: SLF001
+        return answer
+
     @property
-    def label(self) -> str | None:
+    def label(self) -> L_co | None:
         """The best label, or None when there is none."""
-        return self.labels[0].label if self.labels else None
+        word = self.labels[0].label if self.labels else None
+        if self._taxonomy is None:
+            return cast("L_co | None", word)
+        from classifaily_connectors.enums import member_for  # which makes a `Category` of each member
+
+        return cast("L_co | None", member_for(self._taxonomy, word))
 
     @property
     def confidence(self) -> float | None:
@@ -281,12 +306,12 @@ class Job(Classification):
         return self.status in ("completed", "failed") or self.completed_at is not None
 
 
-class BatchResult(Model):
+class BatchResult(Model, Generic[L_co]):
     """The answers of one batch call, in the order of the items, one for every item that was sent."""
 
     id: Word = None
     status: Annotated[str, BeforeValidator(lambda value: _as_word(value) or "completed")] = "completed"
-    results: Annotated[tuple[Classification, ...], BeforeValidator(as_list)] = ()
+    results: Annotated[tuple[Classification[L_co], ...], BeforeValidator(as_list)] = ()
     meta: Map = Field(default_factory=dict)
     created_at: Instant = None
 

@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 from urllib.parse import unquote, urlsplit
 
 from classifaily_connectors.taxonomy import refuse
@@ -91,9 +91,38 @@ class Place(ABC):
         """The last part of the name."""
 
 
-def place_of(address: str | os.PathLike[str]) -> Place:
+class ObjectPath(Protocol):
+    """A path that brings its file system along, and with it the credentials: fsspec's universal_pathlib, and what is
+    built on it, such as Airflow's ObjectStoragePath."""
+
+    @property
+    def fs(self) -> Any: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+
+
+Address = str | os.PathLike[str] | ObjectPath
+
+
+def is_address(value: object) -> TypeGuard[Address]:
+    """Whether `value` says where bytes lie, rather than holding them."""
+    return isinstance(value, str | os.PathLike) or _brings_its_file_system(value)
+
+
+def _brings_its_file_system(value: object) -> TypeGuard[ObjectPath]:
+    # Asked of the class: a data frame answers to the names of its columns.
+    return all(hasattr(type(value), name) for name in ("fs", "path", "protocol"))
+
+
+def place_of(address: Address) -> Place:
     """The place at a path or URL."""
-    text = os.fspath(address)
+    if _brings_its_file_system(address):
+        if address.protocol in ("", "file", "local"):
+            return LocalPlace(Path(address.path))
+        return RemotePlace(address.fs, address.path, address.protocol)
+    text = os.fspath(cast("str | os.PathLike[str]", address))
     scheme = scheme_of(text)
     if scheme is None:
         return LocalPlace(Path(text))

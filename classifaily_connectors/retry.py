@@ -11,13 +11,26 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifaily_connectors.errors import ConfigurationError, NotSentError, RateLimitedError, ServerError
+from classifaily_connectors.errors import (
+    ClassifailyError,
+    ConfigurationError,
+    JobTimeoutError,
+    NotSentError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    ServerError,
+)
 
 if TYPE_CHECKING:
     from classifaily_connectors.errors import Outcome
 
 QUOTA, UNAVAILABLE, SERVER_ERROR = 429, 503, 500
 POLL_GROWTH, POLL_CAP = 1.5, 30.0
+_SETTLED = (
+    AssertionError, AttributeError, ImportError, LookupError, NotImplementedError, TypeError, ValueError,
+    FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError,
+)  # fmt: skip
+"""Errors of a program or of its arguments: they come again however long one waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +106,14 @@ def transient(error: object, *, once: bool) -> bool:
         outcome = error.outcome or "unknown"
         return repeatable(outcome, once=once, status=error.status, code=error.code, retry_after=error.retry_after)
     return isinstance(error, NotSentError)
+
+
+def mendable(error: object) -> bool:
+    """Whether work that the ledger makes safe to repeat may succeed when it is repeated after a while.
+
+    Money is not at stake here: what was paid is replayed, what may have been paid is parked. False for what the
+    caller, the plan or the server's verdict would have to change first; True for outages, ours and the server's.
+    """
+    if isinstance(error, ClassifailyError):
+        return transient(error, once=False) or isinstance(error, OutcomeUnknownError | JobTimeoutError)
+    return isinstance(error, Exception) and not isinstance(error, _SETTLED)

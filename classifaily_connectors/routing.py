@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.models import Label
 
 Route = Literal["act", "flag", "review"]
+L = TypeVar("L")
 T = TypeVar("T")
 
 
@@ -83,15 +84,19 @@ class ConfidencePolicy:
         return hashlib.blake2b(json.dumps(bars).encode(), digest_size=6).hexdigest()
 
 
-def check_targets(labels: Collection[str], targets: Mapping[str, T]) -> Mapping[str, T]:
-    """`targets`, once it is certain that every label leads somewhere.
+def check_targets(labels: Iterable[L], targets: Mapping[L, T]) -> Mapping[L, T]:
+    """`targets`, once it is certain that every label leads somewhere; `labels` may be an Enum.
 
-    Raises ConfigurationError naming the labels without a target, and targets for labels that do not exist.
+    Where the labels are an Enum, a `match` over its members that ends in `assert_never` finds the missing one even
+    before the program runs: to a type checker it is an error.
+
+    Raises ConfigurationError naming a label without a target, or a target for a label that does not exist.
     """
-    missing = sorted(set(labels) - set(targets))
-    if missing:
-        raise ConfigurationError(f"no target for the label {missing[0]!r}: every label needs one")
-    unknown = sorted(set(targets) - set(labels))
-    if unknown:
-        raise ConfigurationError(f"a target for {unknown[0]!r}, which is no label of the set")
+    known = dict.fromkeys(labels)
+    missing = next((label for label in known if label not in targets), None)
+    if missing is not None:
+        raise ConfigurationError(f"no target for the label {missing!r}: every label needs one")
+    unknown = next((label for label in targets if label not in known), None)
+    if unknown is not None:
+        raise ConfigurationError(f"a target for {unknown!r}, which is no label of the set")
     return targets

@@ -20,6 +20,7 @@ from classifaily_connectors.models import Category
 CategoryLike = str | Category | Mapping[str, Any] | Enum
 """A category's name, a `Category`, a mapping with `name` and perhaps `description` and `examples`, or the member of an
 Enum; an Enum class is a whole set of them (see `enums`)."""
+CategorySet = Iterable[CategoryLike]
 
 _FIELDS = frozenset({"name", "description", "examples"})
 

@@ -28,6 +28,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_provider_classifaily.hooks"]}],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_provider_classifaily.operators"]}],
+        "sensors": [{"integration-name": integration, "python-modules": ["airflow_provider_classifaily.sensors"]}],
+        "triggers": [{"integration-name": integration, "python-modules": ["airflow_provider_classifaily.triggers"]}],
+        "plugins": [{"name": "classifaily", "plugin-class": "airflow_provider_classifaily.plugins.ClassifailyPlugin"}],
         "connection-types": [
             {
                 "connection-type": "classifaily",
@@ -49,6 +52,23 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "Connections at most",
                         "description": "How many connections one task may open at the same time. Empty: 100.",
                         "schema": {"type": ["integer", "null"], "minimum": 1},
+                    },
+                    "store_url": {
+                        "label": "Store URL",
+                        "description": "Where paid answers are kept, so that no row is paid twice: sqlite:////path or "
+                        "postgresql+psycopg://... Empty: CLASSIFAILY_STORE_URL, else a file in AIRFLOW_HOME.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "receiver_url": {
+                        "label": "Receiver URL",
+                        "description": "For workers that cannot reach the store: where webhooks arrive, such as "
+                        "https://airflow.example.com/classifaily/webhooks. Empty: they look into the store.",
+                        "schema": {"type": ["string", "null"], "format": "url"},
+                    },
+                    "webhook_secret": {
+                        "label": "Webhook secret",
+                        "description": "Opens the feed of the receiver above. Empty: CLASSIFAILY_WEBHOOK_SECRET.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
                     },
                 },
             }

@@ -6,8 +6,10 @@ masked before it is used, and leaves this file only inside a client.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, cast
+from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseHook
 
@@ -24,7 +26,9 @@ class ClassifailyHook(BaseHook):
     """The account that a connection of type `classifaily` names; a context manager that closes its clients.
 
     The connection's password is the API key, its host the base URL (empty: CLASSIFAILY_BASE_URL, else the API's own),
-    its extra fields `timeout` (seconds) and `max_connections`. `classifaily://:KEY@HOST/v1` works as a URI.
+    its extra fields `timeout` (seconds), `max_connections`, `store_url` (where the ledger and the deliveries are) and,
+    for workers that cannot reach that store, `receiver_url` and `webhook_secret`. `classifaily://:KEY@HOST/v1` works
+    as a URI.
     """
 
     conn_name_attr = "classifaily_conn_id"
@@ -35,6 +39,7 @@ class ClassifailyHook(BaseHook):
     def __init__(self, classifaily_conn_id: str = default_conn_name, logger_name: str | None = None) -> None:
         super().__init__(logger_name)
         self.classifaily_conn_id = classifaily_conn_id
+        self._read: _Settings | None = None
         self._client: ClassifailyClient | None = None
         self._async_client: AsyncClassifailyClient | None = None
 
@@ -58,14 +63,23 @@ class ClassifailyHook(BaseHook):
 
     async def aget_conn(self) -> AsyncClassifailyClient:
         """The asynchronous twin of `get_conn`: for triggers and async tasks, where nothing may block the loop."""
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-
         if self._async_client is None:
-            connection = await get_async_connection(self.classifaily_conn_id, hook=self)
-            settings = _read(connection, await get_async_extra_dejson(connection))
-            await _amask(settings.api_key)
-            self._async_client = settings.async_client()
+            self._async_client = (await self._asettings()).async_client()
         return self._async_client
+
+    def store_url(self) -> str:
+        """Where this account's ledger is: the connection's `store_url`, else CLASSIFAILY_STORE_URL, else a SQLite
+        file in AIRFLOW_HOME."""
+        return self._settings().store()
+
+    def deliveries(self, source: str) -> Deliveries:
+        """Where webhooks of `source` are looked for, as arguments of the core's waiting functions: the connection's
+        `receiver_url`, else the store itself."""
+        return self._settings().deliveries(source)
+
+    async def adeliveries(self, source: str) -> Deliveries:
+        """The asynchronous twin of `deliveries`."""
+        return (await self._asettings()).deliveries(source)
 
     def test_connection(self) -> tuple[bool, str]:
         """What the Test button of the connection form shows: GET /usage, which is free."""
@@ -105,11 +119,30 @@ class ClassifailyHook(BaseHook):
     def _settings(self) -> _Settings:
         from airflow.sdk.log import mask_secret
 
-        connection = self.get_connection(self.classifaily_conn_id)
-        settings = _read(connection, cast("dict[str, Any]", connection.extra_dejson))  # pyright: ignore[reportUnknownMemberType]
-        # Airflow masks the password as it is stored; a key with a blank around it is sent without.
-        mask_secret(settings.api_key.get_secret_value())
-        return settings
+        if self._read is None:
+            connection = self.get_connection(self.classifaily_conn_id)
+            self._read = _read(connection, cast("dict[str, Any]", connection.extra_dejson))  # pyright: ignore[reportUnknownMemberType]
+            for secret in self._read.secrets():
+                mask_secret(secret)
+        return self._read
+
+    async def _asettings(self) -> _Settings:
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+        if self._read is None:
+            connection = await get_async_connection(self.classifaily_conn_id, hook=self)
+            self._read = _read(connection, await get_async_extra_dejson(connection))
+            for secret in self._read.secrets():
+                await _amask(secret)
+        return self._read
+
+
+class Deliveries(TypedDict):
+    """Where to look for a source's webhooks; `secret` opens a receiver's feed."""
+
+    store: str
+    source: str
+    secret: SecretStr | None
 
 
 class _Settings(NamedTuple):
@@ -117,6 +150,23 @@ class _Settings(NamedTuple):
     base_url: str | None
     timeout: float | None
     max_connections: int | None
+    store_url: str | None
+    receiver_url: str | None
+    webhook_secret: SecretStr | None
+
+    def secrets(self) -> list[str]:
+        """What must not be shown. Airflow masks the password as it is stored; with a blank around it, it is not."""
+        password = urlsplit(self.store_url or "").password
+        found = [self.api_key, self.webhook_secret]
+        return [*(each.get_secret_value() for each in found if each), *([unquote(password)] if password else [])]
+
+    def store(self) -> str:
+        from classifaily_connectors.settings import store_url
+
+        return store_url(self.store_url, os.environ.get("AIRFLOW_HOME", "~/airflow"))
+
+    def deliveries(self, source: str) -> Deliveries:
+        return Deliveries(store=self.receiver_url or self.store(), source=source, secret=self.webhook_secret)
 
     def sync_client(self, **options: Any) -> ClassifailyClient:
         from classifaily_connectors import ClassifailyClient
@@ -131,7 +181,8 @@ class _Settings(NamedTuple):
     def _arguments(self) -> dict[str, Any]:
         from airflow import __version__ as airflow_version
 
-        given = {name: value for name, value in self._asdict().items() if value is not None}
+        given = {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_connections")}
+        given = {name: value for name, value in given.items() if value is not None}
         return {**given, "application": f"airflow/{airflow_version}"}
 
 
@@ -155,7 +206,19 @@ def _read(connection: Connection, extra: Mapping[str, Any]) -> _Settings:
         except (TypeError, ValueError):
             raise ConfigurationError(f"connection {name!r}: extra field {field} is {value!r}, not a number") from None
 
-    return _Settings(key, _base_url(connection), number("timeout", float), number("max_connections", int))
+    def word(field: str) -> str | None:
+        return str(extra.get(field) or "").strip() or None
+
+    secret = word("webhook_secret")
+    return _Settings(
+        key,
+        _base_url(connection),
+        number("timeout", float),
+        number("max_connections", int),
+        word("store_url"),
+        word("receiver_url"),
+        None if secret is None else SecretStr(secret),
+    )
 
 
 def _base_url(connection: Connection) -> str | None:
@@ -168,16 +231,16 @@ def _base_url(connection: Connection) -> str | None:
     return f"{host if '://' in host else f'https://{host}'}{port}{path}"
 
 
-async def _amask(key: SecretStr) -> None:
+async def _amask(secret: str) -> None:
     import asyncio
 
     from airflow.sdk import log
 
     # Airflow >=3.3.2 masks on the loop; before, masking talks to the supervisor and must not block the loop.
     if hasattr(log, "amask_secret"):
-        await log.amask_secret(key.get_secret_value())
+        await log.amask_secret(secret)
     else:
-        await asyncio.to_thread(log.mask_secret, key.get_secret_value())
+        await asyncio.to_thread(log.mask_secret, secret)
 
 
 def _standing(usage: Usage) -> str:

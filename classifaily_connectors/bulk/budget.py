@@ -41,10 +41,10 @@ class Budget:
         if self.on_exceeded not in ("raise", "partial"):
             raise ConfigurationError(f"on_exceeded is {self.on_exceeded!r}; it must be raise or partial")
 
-    def exceeded(self, needed: int, available: int, usage: Usage | None) -> BudgetExceededError:
-        """The error that says by how much, and when the quota starts anew."""
+    def exceeded(self, needed: int, available: int, usage: Usage | None, *, by_quota: bool) -> BudgetExceededError:
+        """The error that says by how much and, if the quota was the limit and no cap of one's own, until when."""
         resets_at = usage.limits.resets_at if usage else None
-        when = f"; the quota starts anew at {resets_at:%Y-%m-%d %H:%M} UTC" if resets_at else ""
+        when = f"; the quota starts anew at {resets_at:%Y-%m-%d %H:%M} UTC" if resets_at and by_quota else ""
         return BudgetExceededError(
             f"{needed} requests are needed and {available} may be spent{when}",
             needed=needed,
@@ -54,63 +54,57 @@ class Budget:
 
 
 class Purse:
-    """What one run may still spend: its own spending is known exactly, that of other runs as of the last commit.
+    """What one run may still spend.
 
-    The ledger counts under two names: `account` for everything bought with one quota, and the budget's own name.
+    The ledger counts under two names: `account` for everything bought with one quota, and the budget's own name. A
+    claim is counted in the commit that makes it, and only as far as there is room: the desk knows the limits.
     """
 
     def __init__(self, budget: Budget, desk: Desk, account: str) -> None:
         self.budget = budget
         self.usage: Usage | None = None
-        self.spent = 0
         self._desk = desk
         self._account = f"requests|{account}"
         self._cap = f"budget|{budget.name}" if budget.name else ""
-        self._limits: dict[str, int] = {}
-        self._start: dict[str, int] = {}
 
     async def open(self, usage: Callable[[], Awaitable[Usage | None]]) -> None:
-        """Read the counts, then the quota: what others buy in between is counted twice rather than missed."""
-        await self._desk.count([self._account, *([self._cap] if self._cap else [])])
-        self._start = dict(self._desk.counts)
+        """Read the counts, then the quota: what others buy in between is counted twice rather than missed.
+
+        So is what others have claimed and not settled yet: it is counted here, but perhaps not yet over there.
+        """
+        desk, most = self._desk, self.budget.max_requests
+        under_way = await desk.look_at_counts([self._account, *([self._cap] if self._cap else [])])
+        settled = desk.counts[self._account] - under_way
         self.usage = await usage()
         if self.usage is not None and self.usage.remaining is not None:
-            self._limits[self._account] = self.usage.remaining - self.budget.reserve
-        if self.budget.max_requests is not None:
-            self._limits[self._cap] = self.budget.max_requests - self._start.get(self._cap, 0)
+            desk.limits[self._account] = settled + self.usage.remaining - self.budget.reserve
+        if most is not None and self._cap:
+            desk.limits[self._cap] = most
+        elif most is not None:
+            desk.cap = most
 
     @property
     def available(self) -> int | None:
         """Requests that may yet be bought; None means no limit."""
-        if not self._limits:
-            return None
-        return max(0, min(limit - self._by_others(name) for name, limit in self._limits.items()) - self.spent)
+        room = self._room
+        return max(0, min(room.values())) if room else None
 
-    def spending(self, number: int) -> dict[str, int]:
-        """What to count on the ledger before `number` inputs are bought."""
-        return {name: number for name in self._limits if name}
-
-    def take(self, number: int, wanted: int) -> int:
-        """How many of `number` inputs may be bought; `wanted` were counted, and what is not needed is given back."""
-        available = self.available
-        room = number if available is None else min(number, available)
-        self.spent += room
-        self._desk.give_back(self.spending(wanted - room))
-        return room
-
-    def put_back(self, number: int) -> None:
-        """`number` inputs were not bought after all."""
-        self.spent -= number
-        self._desk.give_back(self.spending(number))
+    @property
+    def _room(self) -> dict[str, int]:
+        desk = self._desk
+        room = {name: limit - desk.counts[name] for name, limit in desk.limits.items()}
+        return room if desk.cap is None else {**room, "": desk.cap - desk.spent}
 
     def exhaust(self) -> None:
         """Buy nothing more: the API says that the quota is used up."""
-        self._limits[""] = self.spent
-
-    def _by_others(self, name: str) -> int:
-        counts, booked = self._desk.counts.get(name, 0), self._desk.booked.get(name, 0)
-        return max(0, counts - self._start.get(name, 0) - booked)
+        self._desk.cap = 0
 
     def exceeded(self, needed: int) -> BudgetExceededError:
         """The error for a run that needs `needed` inputs in all."""
-        return self.budget.exceeded(needed, self.spent + (self.available or 0), self.usage)
+        available, quota = self.available or 0, self._room.get(self._account)
+        by_quota = quota is not None and quota <= available
+        return self.budget.exceeded(needed, self._desk.spent + available, self.usage, by_quota=by_quota)
+
+    def exceeded_by(self, number: int) -> BudgetExceededError:
+        """The error for a run that found no room for `number` more inputs."""
+        return self.exceeded(self._desk.spent + number)

@@ -38,7 +38,7 @@ class Book(Protocol):
     def commit(self, run_id: str, changes: Changes) -> Committed: ...
     def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None: ...
     def park(self, keys: Collection[bytes]) -> None: ...
-    def release(self, run_id: str, keys: Collection[bytes]) -> None: ...
+    def counts(self, run_id: str, names: Collection[str]) -> tuple[dict[str, int], int]: ...
 
 
 class _Gathering:
@@ -46,9 +46,9 @@ class _Gathering:
 
     def __init__(self) -> None:
         self.changes = Changes()
-        self.waiting: asyncio.Future[set[bytes]] | None = None
+        self.waiting: asyncio.Future[Committed] | None = None
 
-    def take(self) -> tuple[asyncio.Future[set[bytes]], Changes]:
+    def take(self) -> tuple[asyncio.Future[Committed], Changes]:
         """Everything so far; what comes later is for the commit after."""
         assert self.waiting is not None  # noqa: S101
         taken = self.waiting, self.changes
@@ -62,10 +62,13 @@ class Desk:
     def __init__(self, book: Book) -> None:
         self.book = book
         self.run_id = ""
+        self.limits: dict[str, int] = {}
+        """The most that shared counts may come to, by name."""
         self.counts: dict[str, int] = {}
         """The shared counts as the last commit found them."""
-        self.booked: dict[str, int] = {}
-        """What of them is this run's."""
+        self.cap: int | None = None
+        """The most that this run may spend, whatever the shared counts say."""
+        self.spent = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifaily-ledger")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="classifaily-ledger-reader")
         self._next = _Gathering()
@@ -86,7 +89,7 @@ class Desk:
                     await self._heart
             if self._writer:
                 await self._writer
-            if self._next.changes:  # counts to give back, or answers that could not be written before
+            if self._next.changes.answers:  # could not be written before
                 await self.do(self._write, self._next.changes)
             if self.run_id:
                 await self.do(self.book.end_run, self.run_id)
@@ -97,7 +100,7 @@ class Desk:
     async def do(self, work: Callable[..., T], *arguments: object) -> T:
         """`work(*arguments)` on the ledger's own thread."""
         if not self.book.durable:
-            return work(*arguments)  # memory is quicker than a change of threads
+            return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
@@ -106,11 +109,10 @@ class Desk:
             return self.book.lookup(keys)
         return await asyncio.get_running_loop().run_in_executor(self._reader, self.book.lookup, keys)
 
-    async def claim(self, keys: Collection[bytes], stale: Collection[Entry], spending: Mapping[str, int]) -> set[bytes]:
-        """Those of `keys` and of the `stale` entries that are now ours to pay for; `spending` is counted."""
+    async def claim(self, keys: Collection[bytes], stale: Collection[Entry]) -> Committed:
+        """Which of `keys` and of the `stale` entries are now ours, and which of these the limits let us pay for."""
         self._next.changes.claim(keys, stale)
-        self._next.changes.spend(spending)
-        return (await self._commit()) & {*keys, *(each.key for each in stale)}
+        return await self._commit()
 
     async def finish(self, answers: Mapping[bytes, str]) -> None:
         """Committed answers."""
@@ -118,16 +120,26 @@ class Desk:
             self._next.changes.answers.update(answers)
             await self._commit()
 
-    async def count(self, names: Collection[str]) -> None:
-        """Bring `counts` up to date."""
-        self._next.changes.spend(dict.fromkeys(names, 0))
-        await self._commit()
+    async def release(self, keys: Collection[bytes], returned: int = 0) -> None:
+        """Give claims back, and `returned` requests that were counted.
 
-    def give_back(self, spending: Mapping[str, int]) -> None:
-        """Take from the shared counts with the next commit."""
-        self._next.changes.spend({name: -number for name, number in spending.items()})
+        Both at once, because who opens a purse takes a claim that is open for a request that was counted.
+        """
+        if keys or returned:
+            self._next.changes.released.update(keys)
+            self._next.changes.returned += returned
+            await self._commit()
 
-    async def _commit(self) -> set[bytes]:
+    async def look_at_counts(self, names: Collection[str]) -> int:
+        """Bring `counts` up to date; how many requests of other live runs they hold that may not be paid yet."""
+        counts, under_way = await self.do(self.book.counts, self.run_id, names)
+        self.counts.update(counts)
+        return under_way
+
+    async def _commit(self) -> Committed:
+        if not self.book.durable:
+            changes, self._next.changes = self._next.changes, Changes()
+            return self._write(changes)  # memory is quicker than a gathering
         if self._next.waiting is None:
             self._next.waiting = asyncio.get_running_loop().create_future()
         mine = self._next.waiting
@@ -140,21 +152,22 @@ class Desk:
             await asyncio.sleep(0)  # let the others of this moment join
             waiting, changes = self._next.take()
             try:
-                won = await self.do(self._write, changes)
+                done = await self.do(self._write, changes)
             except Exception as error:  # noqa: BLE001  # whoever waits for this commit gets it
                 # Answers were paid for: the next commit, at the latest the one of `close`, tries them again.
                 self._next.changes.answers = {**changes.answers, **self._next.changes.answers}
                 waiting.set_exception(error)
                 waiting.exception()  # also when its waiters were cancelled
             else:
-                waiting.set_result(won)
+                waiting.set_result(done)
 
-    def _write(self, changes: Changes) -> set[bytes]:
+    def _write(self, changes: Changes) -> Committed:
+        changes.limits = self.limits
+        changes.at_most = None if self.cap is None else max(0, self.cap - self.spent)
         done = self.book.commit(self.run_id, changes)
         self.counts.update(done.counts)
-        for name, number in changes.spending.items():
-            self.booked[name] = self.booked.get(name, 0) + number
-        return done.won
+        self.spent += len(done.covered) - changes.returned
+        return done
 
     async def _beat(self) -> None:
         while True:

@@ -39,7 +39,7 @@ DEFAULT_BATCH = 25
 MAX_BATCH_BYTES = 900_000
 """A batch's size in bytes stays below this: the smallest body limit we know of is 1 MiB."""
 MAX_HELD_BYTES = 64 * 1024 * 1024
-"""Inputs held at once stay about below this, however many rows the window has room for."""
+"""Rows held at once, until they are given out, stay about below this, however many the window has room for."""
 _NOTHING: dict[str, Any] = {}
 
 
@@ -82,7 +82,7 @@ class Engine:
         self._held_bytes = 0
         self._paying: set[asyncio.Task[None]] = set()
         self._watching: set[asyncio.Task[None]] = set()
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, tuple[Row, int]] = {}
         self._ready: list[Row] = []
         self._next = 0
         self._taken_in = 0
@@ -90,7 +90,6 @@ class Engine:
         self._ended = False
         self._slow = False
         self._changed = asyncio.Event()
-        self._allowed = terms.allowed
         self._fingerprint = options.policy.fingerprint(terms.taxonomy)
         self.limiter = Limiter(options.concurrency)
         self.sender = Sender(self)
@@ -100,7 +99,9 @@ class Engine:
 
     @property
     def room(self) -> int:
-        """How many more rows may be held."""
+        """How many more rows may be held: none while those that are held are too large."""
+        if self._held_bytes > MAX_HELD_BYTES:
+            return 0
         return max(0, self.window - (self._taken_in - self._given_out))
 
     @property
@@ -144,7 +145,7 @@ class Engine:
         while True:
             if self.fatal is not None and not self._paying:
                 # No gap will be filled any more: what came after it was paid for as well.
-                self._ready.extend(self._rows.pop(index) for index in sorted(self._rows))
+                self._ready.extend(self._rows.pop(index)[0] for index in sorted(self._rows))
             if self._ready:
                 rows, self._ready = self._ready, []
                 self._given_out += len(rows)
@@ -200,14 +201,15 @@ class Engine:
     def settle(self, key: bytes, verdict: Verdict, source: Source) -> None:
         """Give out the row of `key` and all rows equal to it, with one verdict."""
         leader, *followers = self._leave(key)
-        self._put(self._row(leader, verdict, source))
+        self._put(self._row(leader, verdict, source), leader.size)
         for unit in followers:
-            self._put(self._row(unit, verdict, "duplicate"))
+            self._put(self._row(unit, verdict, "duplicate"), unit.size)
 
     def close_without(self, key: bytes, status: Status, error: str) -> None:
         """Give out the rows of `key` without a verdict."""
         for unit in self._leave(key):
-            self._put(Row(index=unit.index, columns=unit.columns, status=status, error=error, policy=self._fingerprint))
+            row = Row(index=unit.index, columns=unit.columns, status=status, error=error, policy=self._fingerprint)
+            self._put(row, unit.size)
 
     def quota(self, usage: Usage | None) -> None:
         """Take over what the usage report says of batch size and quota."""
@@ -236,19 +238,16 @@ class Engine:
 
     def _lead(self, unit: Unit) -> bool:
         """Whether `unit` is the first of its key; the others wait for it, and need no input of their own."""
-        equals = self.pending.get(unit.key)
-        if equals is None:
-            self.pending[unit.key] = [unit]
-            self._held_bytes += unit.size
-            return True
-        unit.item = _NOTHING
+        equals = self.pending.setdefault(unit.key, [])
         equals.append(unit)
-        return False
+        if len(equals) > 1:
+            unit.item = _NOTHING
+            unit.size = 0 if unit.columns is None else unit.size  # its columns may hold the input all the same
+        self._held_bytes += unit.size
+        return len(equals) == 1
 
     def _leave(self, key: bytes) -> list[Unit]:
-        units = self.pending.pop(key)
-        self._held_bytes -= units[0].size
-        return units
+        return self.pending.pop(key)
 
     async def _place(self, units: Sequence[Unit]) -> None:
         if not units:
@@ -311,8 +310,7 @@ class Engine:
         if verdict.failed:
             row.status, row.error = "failed", verdict.error
             return row
-        allowed = None if unit.own_terms else self._allowed
-        row.route = self.options.policy.decide(verdict.labels, allowed=allowed).route
+        row.route = self.options.policy.decide(verdict.labels, allowed=unit.allowed).route
         row.labels = verdict.labels
         row.decided_by = "model"
         if verdict.labels:
@@ -320,15 +318,17 @@ class Engine:
             row.label, row.confidence, row.explanation = best.label, best.confidence, best.explanation
         return row
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: Row, size: int = 0) -> None:
         self.stats.count(row)
         if self.options.ordered:
-            self._rows[row.index] = row
+            self._rows[row.index] = row, size
             while (ready := self._rows.pop(self._next, None)) is not None:
-                self._ready.append(ready)
+                self._ready.append(ready[0])
+                self._held_bytes -= ready[1]
                 self._next += 1
         else:
             self._ready.append(row)
+            self._held_bytes -= size
         self._changed.set()
 
     def _start(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:

@@ -7,6 +7,7 @@ an open question, an answer is there once it is finished), and forgets everythin
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ class MemoryBook:
         # Most keys are done: their answer alone is kept, because a run may have millions.
         self._done: dict[bytes, str] = {}
         self._claimed: dict[bytes, Entry] = {}
+        self._counts: Counter[str] = Counter()
 
     def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
         """The entries of those `keys` that have one."""
@@ -49,16 +51,26 @@ class MemoryBook:
         """Nothing to tell anyone."""
 
     def commit(self, run_id: str, changes: Changes) -> Committed:
-        """Keep the answers, claim what nobody has; nobody else counts here."""
+        """Keep the answers, claim what nobody has."""
         for key, answer in changes.answers.items():
             self._done[key] = answer
+            self._claimed.pop(key, None)
+        for key in changes.released:
             self._claimed.pop(key, None)
         won = {key for key in changes.keys if key not in self._done and key not in self._claimed}
         won |= {key for key, stale in changes.stale.items() if self.lookup([key]).get(key) == stale}
         now = time.time()
         for key in won:
             self._claimed[key] = Entry(key, "open", run_id, now)
-        return Committed(won, dict.fromkeys(changes.spending, 0))
+        return changes.count(won, self._add)
+
+    def counts(self, run_id: str, names: Collection[str]) -> tuple[dict[str, int], int]:  # noqa: ARG002  # as the ledger has it
+        """What this run has spent: nobody else counts here."""
+        return {name: self._counts[name] for name in names}, 0
+
+    def _add(self, name: str, requests: int) -> int:
+        self._counts[name] += requests
+        return self._counts[name]
 
     def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None:
         """Nothing outlives the run."""
@@ -68,9 +80,3 @@ class MemoryBook:
         for key in keys:
             if key in self._claimed:
                 self._claimed[key] = replace(self._claimed[key], state="parked")
-
-    def release(self, run_id: str, keys: Collection[bytes]) -> None:
-        """Give claims back."""
-        for key in keys:
-            if key in self._claimed and self._claimed[key].run_id == run_id:
-                del self._claimed[key]

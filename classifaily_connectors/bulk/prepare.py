@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from classifaily_connectors.bulk.axes import Axis, repeated
 from classifaily_connectors.bulk.engine import OnUnknown, Options
 from classifaily_connectors.bulk.run import Request
 from classifaily_connectors.bulk.terms import Terms
+from classifaily_connectors.enums import categories_of, taxonomy_of
 from classifaily_connectors.media import INPUT_TYPES
 from classifaily_connectors.operations import payloads
 from classifaily_connectors.routing import ConfidencePolicy
@@ -25,72 +27,104 @@ ON_UNKNOWN = ("park", "reconcile", "resend")
 DEFAULT_CONCURRENCY = 16
 
 
-class Many(TypedDict):
-    """The arguments of `classify_many`."""
+class RunOptions(TypedDict, total=False):
+    """What every bulk run takes, whatever its rows and its category sets."""
 
-    categories: Iterable[CategoryLike] | None
-    schema: int | str | Schema | None
     type: str
     mode: str | None
     top_n: int | None
     threshold: float | None
     explain: bool
-    text: str | None
-    template: str | None
     identity: str | None
     ledger: Ledger | str | bool | None
     budget: Budget | None
     batch_size: int | None
     concurrency: int | None
-    ordered: bool
     on_unknown: OnUnknown
     refresh: bool | Literal["failed"]
     policy: ConfidencePolicy | None
     progress: Callable[[Progress], None] | None
 
 
-def prepare(context: Context, base_url: str, rows: Rows, **many: Unpack[Many]) -> Request:
-    """The request for a run.
+class AxesOptions(RunOptions, total=False):
+    """The options of `classify_axes`."""
+
+    text: str | None
+    template: str | None
+    ordered: bool
+
+
+class ManyOptions(AxesOptions, total=False):
+    """The options of `classify_many`, beside the categories."""
+
+    schema: int | str | Schema | None
+
+
+def known(options: Mapping[str, Any], names: Iterable[str], owner: str) -> None:
+    """Raise InvalidRequestError for an option that is none of `names`."""
+    foreign = next((name for name in options if name not in names), None)
+    if foreign is not None:
+        raise refuse(f"{foreign} is no option of {owner}; it takes {', '.join(names)}")
+
+
+def prepare(
+    context: Context,
+    base_url: str,
+    rows: Rows,
+    *,
+    categories: Iterable[CategoryLike] | None = None,
+    axes: tuple[Axis, ...] = (),
+    **many: Unpack[ManyOptions],
+) -> Request:
+    """The request for a run over one category set, or over several `axes`.
 
     Raises InvalidRequestError naming the argument that is wrong.
     """
+    known(many, (AxesOptions if axes else ManyOptions).__annotations__, "classify_axes" if axes else "classify_many")
+    if axes and categories is not None:
+        raise refuse("categories do not go with axes: give them as one of the axes")
     if isinstance(rows, str | bytes):
         raise refuse("rows must be many inputs, not one text: use classify for one")
-    if many["type"] not in INPUT_TYPES:
-        raise refuse(f"type is {many['type']!r}; it must be one of {', '.join(INPUT_TYPES)}")
-    if many["on_unknown"] not in ON_UNKNOWN:
-        raise refuse(f"on_unknown is {many['on_unknown']!r}; it must be one of {', '.join(ON_UNKNOWN)}")
+    input_type, on_unknown = many.get("type", "text"), many.get("on_unknown", "park")
+    if input_type not in INPUT_TYPES:
+        raise refuse(f"type is {input_type!r}; it must be one of {', '.join(INPUT_TYPES)}")
+    if on_unknown not in ON_UNKNOWN:
+        raise refuse(f"on_unknown is {on_unknown!r}; it must be one of {', '.join(ON_UNKNOWN)}")
     for name in ("batch_size", "concurrency"):
-        if many[name] is not None:
-            payloads.whole(many[name], name, 1)
-    categories = None
-    if many["categories"] is not None and many["schema"] is None:  # a schema beats categories (API reference)
-        categories = parse_categories(many["categories"])
+        if many.get(name) is not None:
+            payloads.whole(many.get(name), name, 1)
+    times = len(axes) or 1
+    schema, taxonomy = many.get("schema"), taxonomy_of(categories)
+    parsed = None
+    if categories is not None and schema is None:  # a schema beats categories (API reference)
+        parsed = parse_categories(categories)
     shared = payloads.Shared(
-        categories=categories,
-        schema=many["schema"],
-        mode=many["mode"],
-        threshold=many["threshold"],
-        explain=many["explain"],
+        categories=parsed,
+        schema=schema,
+        mode=many.get("mode"),
+        threshold=many.get("threshold"),
+        explain=many.get("explain", False),
     )
     terms = Terms(
-        shared=payloads.shared(shared, top_n=many["top_n"]),
-        type=many["type"],
-        categories=categories,
+        shared=payloads.shared(shared, top_n=many.get("top_n")),
+        type=input_type,
+        categories=parsed,
+        axes=tuple(axis.own for axis in axes),
+        members=None if taxonomy is None else frozenset(each.name for each in categories_of(taxonomy)),
         base_url=base_url,
-        text=many["text"],
-        template=many["template"],
-        identity=many["identity"],
+        text=many.get("text"),
+        template=many.get("template"),
+        identity=many.get("identity"),
     )
     options = Options(
-        batch_size=many["batch_size"],
-        concurrency=many["concurrency"] or DEFAULT_CONCURRENCY,
-        ordered=many["ordered"],
-        on_unknown=many["on_unknown"],
-        refresh=many["refresh"],
-        budget=many["budget"],
-        policy=many["policy"] or ConfidencePolicy(),
-        progress=many["progress"],
-        total=len(rows) if isinstance(rows, Sized) else None,
+        batch_size=many.get("batch_size"),
+        concurrency=many.get("concurrency") or DEFAULT_CONCURRENCY,
+        ordered=many.get("ordered", True),
+        on_unknown=on_unknown,
+        refresh=many.get("refresh", False),
+        budget=many.get("budget"),
+        policy=many.get("policy") or ConfidencePolicy(),
+        progress=many.get("progress"),
+        total=len(rows) * times if isinstance(rows, Sized) else None,
     )
-    return Request(rows, terms, options, many["ledger"], context)
+    return Request(repeated(rows, times) if axes else rows, terms, options, many.get("ledger"), context, taxonomy)

@@ -44,12 +44,9 @@ class Findings:
 class Reconciler:
     """Reads the job history once for many open questions."""
 
-    def __init__(
-        self, run: Callable[[Operation[Any]], Awaitable[Any]], context: Context, labels: frozenset[str] | None
-    ) -> None:
+    def __init__(self, run: Callable[[Operation[Any]], Awaitable[Any]], context: Context) -> None:
         self._run = run
         self._context = context
-        self._labels = labels
 
     async def look(self, pairs: list[Pair]) -> Findings:
         """What became of each."""
@@ -107,7 +104,7 @@ class Reconciler:
         cut = next((each for each in _ELLIPSES if preview.endswith(each)), None)
         same_text = text == preview if cut is None else text.startswith(preview.removesuffix(cut))
         names = frozenset(each.name for each in job.categories)
-        same_set = not names or unit.own_terms or self._labels in (None, names)
+        same_set = not names or unit.allowed in (None, names)
         return bool(same_text) and same_set and job.input_type in (None, unit.item.get("type", "text"))
 
 

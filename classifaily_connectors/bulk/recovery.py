@@ -203,7 +203,7 @@ class Recovery:
         late, self._doubtful = self._doubtful, {}
         pairs = [(unit, found[key]) for key, unit in doubtful.items()]
         try:
-            findings = await Reconciler(self.engine.run, self.engine.context, self.engine.terms.allowed).look(pairs)
+            findings = await Reconciler(self.engine.run, self.engine.context).look(pairs)
         except ClassifailyError as error:
             for key in doubtful:
                 self.engine.close_without(key, "unknown", f"the history could not be read: {describe(error)}")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import Enum
+from typing import Any, Generic, Literal
 
-from classifaily_connectors.models import Classification, ErrorDetail, Label
+from classifaily_connectors.enums import category_of
+from classifaily_connectors.models import Classification, ErrorDetail, L_co, Label
 
 Status = Literal["completed", "failed", "unknown", "skipped", "uncovered"]
 Source = Literal["api", "ledger", "duplicate", "human"]
@@ -28,18 +30,19 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # 
 
 
 @dataclass(slots=True, kw_only=True)
-class Row:
+class Row(Generic[L_co]):
     """One input and what came of it.
 
     `index` counts from 0 in the order of the input; `columns` is the mapping that was given, or None for a bare text.
     `status` is completed, failed (the API could not), unknown (perhaps paid, answer lost), skipped (nothing to
     classify) or uncovered (the budget ended before). `source` tells a paid answer (api) from one that was there
-    before (ledger) or belongs to an equal row of this run (duplicate); None when there is no answer.
+    before (ledger) or belongs to an equal row of this run (duplicate); None when there is no answer. `label` is a
+    member where the categories were an Enum, and then None when the answer is outside the set, which is for review.
     """
 
     index: int
     columns: Mapping[str, Any] | None = None
-    label: str | None = None
+    label: L_co | None = None
     confidence: float | None = None
     labels: tuple[Label, ...] = ()
     explanation: str | None = None
@@ -52,10 +55,16 @@ class Row:
     job_id: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The input's own columns plus the row shape; `labels` as plain data."""
+        """The input's own columns plus the row shape, as plain data."""
+        return {**(self.columns or {}), **self.shape()}
+
+    def shape(self) -> dict[str, Any]:
+        """The row shape as plain data."""
         shape = {name: getattr(self, name) for name in COLUMNS}
+        if isinstance(self.label, Enum):
+            shape["label"] = category_of(self.label).name
         shape["labels"] = [label.model_dump(exclude_none=True) for label in self.labels]
-        return {**(self.columns or {}), **shape}
+        return shape
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from classifaily_connectors.bulk.desk import Book, Desk
 from classifaily_connectors.bulk.engine import Engine, Options
@@ -22,6 +23,8 @@ from classifaily_connectors.bulk.memory import MemoryBook
 from classifaily_connectors.bulk.plan import Plan, plan
 from classifaily_connectors.bulk.progress import BulkStats
 from classifaily_connectors.bulk.source import Pump, Rows, Tap, again, asynchronous
+from classifaily_connectors.enums import member_for
+from classifaily_connectors.models import L_co
 from classifaily_connectors.operations import schemas
 from classifaily_connectors.taxonomy import refuse
 
@@ -49,6 +52,7 @@ class Request:
     options: Options
     ledger: Ledger | str | bool | None
     context: Context
+    taxonomy: type[Enum] | None = None
 
     def book(self) -> tuple[Book, bool]:
         """The ledger this run writes to, and whether it is ours to close."""
@@ -66,6 +70,13 @@ class Request:
 
             return Ledger(ledger), True
         return ledger, False
+
+    def named(self, rows: list[Row[Any]]) -> list[Row[Any]]:
+        """The rows, with members for labels where the categories were an Enum."""
+        if self.taxonomy is not None:
+            for row in rows:
+                row.label = member_for(self.taxonomy, row.label)
+        return rows
 
 
 class _Session:
@@ -85,9 +96,7 @@ class _Session:
         if terms.categories is None and "schema" in terms.shared:
             # The content of the schema is part of every key: an edited schema with the same id must be paid anew.
             schema = await self._run(schemas.get_schema(self._request.context, terms.shared["schema"]))
-            terms.categories = schema.categories
-            if schema.mode is not None:
-                terms.shared.setdefault("mode", schema.mode)
+            terms.take_over(schema)
         book, ours = await asyncio.to_thread(self._request.book)
         self._owned = book if ours else None
         terms.namespace, terms.durable = book.namespace, book.durable
@@ -132,7 +141,7 @@ class _Session:
                 await asyncio.to_thread(cast("Ledger", self._owned).close)
 
 
-class AsyncBulkRun:
+class AsyncBulkRun(Generic[L_co]):
     """A run to go through with `async for`; `stats` grows meanwhile and is complete at the end."""
 
     def __init__(self, request: Request, run: Callable[[Operation[Any]], Awaitable[Any]]) -> None:
@@ -145,7 +154,7 @@ class AsyncBulkRun:
         """What has been done so far."""
         return self._session.stats
 
-    async def __aiter__(self) -> AsyncIterator[Row]:
+    async def __aiter__(self) -> AsyncIterator[Row[L_co]]:
         self._used = _once(self._used)
         rows = self._request.rows
         source = None if isinstance(rows, AsyncIterable) else Tap(rows)
@@ -167,7 +176,7 @@ class AsyncBulkRun:
                 self._session.report(last=ready is None)
                 if ready is None:
                     return
-                for row in ready:
+                for row in self._request.named(ready):
                     yield row
         finally:
             await self._session.close()
@@ -185,7 +194,7 @@ class AsyncBulkRun:
             await self._session.close()
 
 
-class BulkRun:
+class BulkRun(Generic[L_co]):
     """A run to go through with `for`; `stats` grows meanwhile and is complete at the end."""
 
     def __init__(
@@ -203,7 +212,7 @@ class BulkRun:
         """What has been done so far."""
         return self._stats
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[Row[L_co]]:
         self._used = _once(self._used)
         if isinstance(self._request.rows, AsyncIterable):
             raise refuse("rows is asynchronous: use AsyncClassifailyClient.classify_many")
@@ -230,7 +239,7 @@ class BulkRun:
                     session.report(last=rows is None)
                     if rows is None:
                         return
-                    yield from rows
+                    yield from self._request.named(rows)
             finally:
                 loop.run(session.close())
                 loop.run(wire.close())

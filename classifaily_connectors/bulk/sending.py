@@ -93,7 +93,7 @@ class Sender:
     # --- a batch ------------------------------------------------------------------------------
 
     async def send(self, batch: Sequence[Unit]) -> None:
-        """Claim, send and settle `batch`; its place in the limiter is given back at the end."""
+        """Claim, send and settle `batch`, and let the next one leave."""
         try:
             units = await self._claim(batch)
             if self.engine.ending:
@@ -111,20 +111,21 @@ class Sender:
         """Those of the batch that are ours to pay for and that the budget has room for."""
         fresh = [unit.key for unit in batch if unit.stale is None]
         stale = [unit.stale for unit in batch if unit.stale is not None]
-        won = await self.engine.desk.claim(fresh, stale, self.purse.spending(len(batch)))
+        done = await self.engine.desk.claim(fresh, stale)
+        left: list[Unit] = []
         for unit in batch:
-            if unit.key not in won:
+            if unit.key not in done.won:
                 self.engine.recovery.wait_for(unit)
-        units = [unit for unit in batch if unit.key in won]
-        room = self.purse.take(len(units), len(batch))
-        if room < len(units):
-            await self._uncover(units[room:])
-        return units[:room]
+            elif unit.key not in done.covered:
+                left.append(unit)
+        if left:
+            await self._uncover(left)
+        return [unit for unit in batch if unit.key in done.covered]
 
     async def _uncover(self, units: Sequence[Unit]) -> None:
         await self._release(units)
         if self.purse.budget.on_exceeded == "raise":
-            self.engine.fail(self.purse.exceeded(self.purse.spent + len(units)))
+            self.engine.fail(self.purse.exceeded_by(len(units)))
         for unit in units:
             self.engine.close_without(unit.key, "uncovered", "the budget ended before this row")
 
@@ -281,15 +282,14 @@ class Sender:
 
     async def _return(self, units: Sequence[Unit]) -> None:
         """Give back what was claimed and counted for requests that were not executed."""
-        self.purse.put_back(len(units))
-        await self._release(units)
+        await self._release(units, returned=len(units))
 
-    async def _release(self, units: Sequence[Unit]) -> None:
+    async def _release(self, units: Sequence[Unit], *, returned: int = 0) -> None:
         desk = self.engine.desk
+        await desk.release([unit.key for unit in units if not unit.doubtful], returned)
         doubtful = [unit.key for unit in units if unit.doubtful]
         if doubtful:  # this request was not executed, but an earlier one for the same input may have been
             await desk.do(desk.book.park, doubtful)
-        await desk.do(desk.book.release, desk.run_id, [unit.key for unit in units if not unit.doubtful])
 
 
 def by_id(answer: BatchResult | Job) -> dict[str, Classification]:

@@ -22,7 +22,7 @@ _PULL = 0.05
 
 
 class Tap:
-    """An iterable's rows, pulled in parts that begin small: what a source holds back when it stops to think is little."""
+    """An iterable's rows, pulled in parts that begin small: a source that stops to think holds back little."""
 
     def __init__(self, rows: Iterable[object]) -> None:
         self._rows = iter(rows)

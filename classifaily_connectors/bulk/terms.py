@@ -12,8 +12,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from string import Formatter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from classifaily_connectors.errors import InvalidRequestError
 from classifaily_connectors.media import encode_input
@@ -21,7 +22,9 @@ from classifaily_connectors.settings import BASE_URL, OTHER_BASE_URL
 from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse, to_wire
 
 if TYPE_CHECKING:
-    from classifaily_connectors.models import Category
+    from collections.abc import Sequence
+
+    from classifaily_connectors.models import Category, Schema
     from classifaily_connectors.store.entry import Entry
 
 KEY_VERSION = 1
@@ -30,6 +33,22 @@ _UNTOLD = (
     "a media URL does not tell what lies behind it, and the ledger would answer for other bytes: name the column that "
     "does with identity= (a hash or an etag; the URL's own column if its bytes never change)"
 )
+
+
+class OwnSet(NamedTuple):
+    """A category set that travels with its item instead of with the call."""
+
+    names: frozenset[str]
+    wire: list[Any]
+    fingerprint: str
+    size: int
+
+    @classmethod
+    def of(cls, categories: Sequence[Category]) -> Self:
+        """The set of these categories."""
+        wire = to_wire(categories)
+        names = frozenset(each.name for each in categories)
+        return cls(names, wire, fingerprint(categories), len(json.dumps(wire)))
 
 
 @dataclass(slots=True)
@@ -42,6 +61,8 @@ class Unit:
     key: bytes = b""
     size: int = 0
     own_terms: bool = False
+    allowed: frozenset[str] | None = None
+    """The labels it may get; None when the category set is not known."""
     stale: Entry | None = None
     """The ledger's entry that a purchase of this row would replace."""
     doubtful: bool = False
@@ -57,11 +78,17 @@ class Unit:
 
 @dataclass
 class Terms:
-    """The shared options of a run. `categories` are those sent, or those of the schema when it could be read."""
+    """The shared options of a run. `categories` are those sent, or those of the schema when it could be read.
+
+    With `axes` every row is taken in once for each of them, one after the other. `members` are the labels that the
+    caller has names for, where the categories were an Enum: nothing else may be asked.
+    """
 
     shared: dict[str, Any]
     type: str = "text"
     categories: tuple[Category, ...] | None = None
+    axes: tuple[OwnSet, ...] = ()
+    members: frozenset[str] | None = None
     namespace: str = ""
     base_url: str = BASE_URL
     text: str | None = None
@@ -77,7 +104,22 @@ class Terms:
             raise refuse("template names no column: write it like 'Subject: {subject}\\n\\n{body}'")
         self._prefixes: dict[str, Any] = {}
 
-    @property
+    def take_over(self, schema: Schema) -> None:
+        """Ask what a saved schema asks.
+
+        Raises InvalidRequestError when it has a label that the caller's Enum has no member for.
+        """
+        self.categories = schema.categories
+        self._check_members(frozenset(each.name for each in schema.categories), f"schema {schema.id}")
+        if schema.mode is not None:
+            self.shared.setdefault("mode", schema.mode)
+
+    def _check_members(self, names: frozenset[str], where: str) -> None:
+        foreign = sorted(names - self.members) if self.members is not None else []
+        if foreign:
+            raise refuse(f"{where} has the label {foreign[0]!r}, for which the Enum given as categories has no member")
+
+    @cached_property
     def allowed(self) -> frozenset[str] | None:
         """The labels of the category set; None when the set is not known."""
         return None if self.categories is None else frozenset(each.name for each in self.categories)
@@ -95,8 +137,9 @@ class Terms:
         if isinstance(row, InvalidRequestError):
             raise row
         columns = cast("Mapping[str, Any]", row) if isinstance(row, Mapping) else None
+        own = self.axes[index % len(self.axes)] if self.axes else None
         unit = Unit(index, columns)
-        input_type, categories = self.type, None
+        input_type = self.type
         if columns is None:
             value = cast("Any", row)
         elif self.template is not None:
@@ -107,23 +150,31 @@ class Terms:
             value = _column(columns, "input")
             input_type = columns.get("type") or self.type
             if columns.get("categories") is not None:
-                categories = to_wire(parse_categories(columns["categories"]))
+                own = self._own(columns["categories"])
                 unit.own_terms = True
         unit.own_terms = unit.own_terms or input_type != self.type
         text = encode_input(value, input_type)
         unit.item = {"input": text}
         if input_type != "text":
             unit.item["type"] = input_type
-        if categories is not None:
-            unit.item["categories"] = categories
+        if own is not None:
+            unit.item["categories"] = own.wire
+        unit.allowed = self.allowed if own is None else own.names
         encoded = text.encode()
         identity = self._identity(columns) or getattr(value, "identity", None)  # a media.Reference has one
         if identity is None and self.durable and input_type != "text" and not text[:5].lower() == "data:":
             raise refuse(_UNTOLD)
-        unit.key = self._key(encoded, input_type, categories, identity)
+        unit.key = self._key(encoded, input_type, "" if own is None else own.fingerprint, identity)
         escaped = sum(map(encoded.count, _ESCAPED))  # each is two bytes in JSON
-        unit.size = len(encoded) + escaped + (len(json.dumps(categories)) if categories else 0) + 128
+        unit.size = len(encoded) + escaped + (0 if own is None else own.size) + 128
         return unit
+
+    def _own(self, categories: Any) -> OwnSet:
+        if self.axes:
+            raise refuse("categories: the axes say what is asked of every row, so a row has none of its own")
+        own = OwnSet.of(parse_categories(categories))
+        self._check_members(own.names, "categories")
+        return own
 
     def _joined(self, columns: Mapping[str, Any], template: str) -> str:
         names = template_columns(template)
@@ -141,8 +192,7 @@ class Terms:
             raise refuse(f"identity column {self.identity!r} is empty: it is what tells this input from others")
         return str(value)
 
-    def _key(self, text: bytes, input_type: str, categories: Any, identity: str | None) -> bytes:
-        own = "" if categories is None else fingerprint(parse_categories(categories))
+    def _key(self, text: bytes, input_type: str, own: str, identity: str | None) -> bytes:
         by = "input" if identity is None else "identity"
         label = f"{input_type}\0{own}\0{by}"
         prefix = self._prefixes.get(label)

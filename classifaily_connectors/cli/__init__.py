@@ -12,6 +12,8 @@ except ModuleNotFoundError as error:
         f"the command line needs {error.name}: pip install 'classifaily-connectors[cli]'", name=error.name
     ) from error
 
+from . import webhooks_care as _webhooks_care  # noqa: F401  # adds its commands to those of `webhooks`
+from . import webhooks_listing as _webhooks_listing  # noqa: F401  # adds its commands, too
 from .account import doctor as _doctor
 from .account import usage as _usage
 from .classify import classify as _classify
@@ -19,6 +21,7 @@ from .failing import Commands
 from .ledger import ledger as _ledger
 from .sandbox import serve as _serve
 from .schemas import schemas as _schemas
+from .webhooks import webhooks as _webhooks
 
 main = typer.Typer(
     name="classifaily",
@@ -33,6 +36,7 @@ main = typer.Typer(
 main.command("classify")(_classify)
 main.add_typer(_schemas, name="schemas")
 main.add_typer(_ledger, name="ledger")
+main.add_typer(_webhooks, name="webhooks")
 main.command("usage")(_usage)
 main.command("doctor")(_doctor)
 main.command("sandbox")(_serve)

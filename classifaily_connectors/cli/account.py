@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from classifaily_connectors.cli.common import BaseUrl, Json, LedgerPlace, console, ledger_url, open_client, print_json
 from classifaily_connectors.cli.failing import DONE, TROUBLE
+
+if TYPE_CHECKING:
+    from classifaily_connectors.doctor import Finding
 
 _MARKS = {"good": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]bad[/]"}
 
@@ -42,12 +46,17 @@ def doctor(*, place: LedgerPlace = None, base_url: BaseUrl = None, as_json: Json
     """Check key, address, plan, quota, clock and ledger; spends nothing. Exit code 1 when something is bad."""
     from classifaily_connectors.doctor import examine
 
-    findings = list(examine(base_url, ledger_url(place)))
+    print_findings(examine(base_url, ledger_url(place)), as_json=as_json)
+
+
+def print_findings(findings: Iterable[Finding], *, as_json: bool) -> NoReturn:
+    """Print what was found; exit code 1 when something is bad."""
+    found = list(findings)
     if as_json:
-        print_json([{"name": each.name, "level": each.level, "detail": each.detail} for each in findings])
+        print_json([{"name": each.name, "level": each.level, "detail": each.detail} for each in found])
     else:
         table = Table(box=None, show_header=False)
-        for each in findings:
+        for each in found:
             table.add_row(_MARKS[each.level], each.name, escape(each.detail))
         console().print(table)
-    raise typer.Exit(TROUBLE if any(each.level == "bad" for each in findings) else DONE)
+    raise typer.Exit(TROUBLE if any(each.level == "bad" for each in found) else DONE)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from classifaily_connectors.cli.failing import DONE, FAILED, UNCOVERED, UNKNOWN
 from classifaily_connectors.progress import duration
+from classifaily_connectors.tables.report import ranked, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,11 @@ _MOST = 20
 _STYLES = {"completed": "green", "failed": "red", "unknown": "yellow", "skipped": "dim", "uncovered": "magenta"}
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 call`, `2,000 calls`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def exit_code(stats: BulkStats) -> int:
     """The exit code: what may have cost money for nothing outranks what the budget left out, and that what failed."""
     if stats.unknown:
@@ -33,28 +39,14 @@ def exit_code(stats: BulkStats) -> int:
 
 def as_json(result: TableResult, ledger: str | None) -> dict[str, Any]:
     """The summary as plain data."""
-    stats = result.stats
-    return {
-        "output": result.output,
-        "rows": result.rows,
-        "resumed": result.resumed,
-        "billed": stats.billed,
-        "reused": stats.reused,
-        "duplicate": stats.duplicate,
-        "statuses": stats.statuses,
-        "labels": dict(_ranked(stats.labels)),
-        "routes": stats.routes,
-        "remaining": stats.remaining,
-        "seconds": round(stats.seconds, 3),
-        "ledger": ledger,
-    }
+    return {**summary(result), "ledger": ledger}
 
 
 def show(console: Console, result: TableResult) -> None:
     """The summary for people."""
     stats = result.stats
     speed = stats.rows / stats.seconds if stats.seconds else 0.0
-    console.print(f"[bold]{stats.rows:,} rows[/] in {duration(stats.seconds)} ({speed:,.0f}/s) to {result.output}")
+    console.print(f"[bold]{counted(stats.rows, 'row')}[/] in {duration(stats.seconds)} ({speed:,.0f}/s) to {result.output}")
     parts = [
         f"[cyan]{stats.billed:,} billed[/]",
         f"[green]{stats.reused:,} reused[/]",
@@ -82,13 +74,13 @@ def show(console: Console, result: TableResult) -> None:
 def histogram(labels: dict[str, int]) -> Table:
     """The labels and how often each was given, most frequent first."""
     table = Table(box=None, show_header=False, padding=(0, 1))
-    ranked = _ranked(labels)
-    total, most = sum(labels.values()), ranked[0][1]
-    for label, count in ranked[:_MOST]:
+    order = ranked(labels)
+    total, most = sum(labels.values()), order[0][1]
+    for label, count in order[:_MOST]:
         bar = "█" * max(1, round(_BAR * count / most))
         table.add_row(escape(label), f"[cyan]{bar}[/]", f"{count:,}", f"[dim]{count / total:.0%}[/]")
-    if len(ranked) > _MOST:
-        rest = ranked[_MOST:]
+    if len(order) > _MOST:
+        rest = order[_MOST:]
         table.add_row(f"[dim]{len(rest)} more[/]", "", f"{sum(count for _label, count in rest):,}", "")
     return table
 
@@ -102,16 +94,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 def show_plan(console: Console, plan: Plan) -> None:
     """A plan for people."""
-    console.print(f"[bold]{plan.to_buy:,} requests[/] would be billed, in {plan.batches:,} calls; nothing was spent")
     console.print(
-        f"{plan.rows:,} rows  {plan.unique:,} unique  [green]{plan.already_paid:,} already paid[/]  "
+        f"[bold]{counted(plan.to_buy, 'request')}[/] would be billed, in {counted(plan.batches, 'call')}; "
+        "nothing was spent"
+    )
+    console.print(
+        f"{counted(plan.rows, 'row')}  {plan.unique:,} unique  [green]{plan.already_paid:,} already paid[/]  "
         f"[yellow]{plan.parked:,} parked[/]  [dim]{plan.skipped:,} skipped[/]"
     )
     if plan.remaining is not None:
         when = f" until {plan.resets_at:%Y-%m-%d %H:%M} UTC" if plan.resets_at else ""
         verdict = "[green]fits[/]" if plan.fits else f"[red]{plan.to_buy - plan.remaining:,} too many[/]"
         console.print(f"quota left {plan.remaining:,}{when}: {verdict}")
-
-
-def _ranked(labels: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(labels.items(), key=lambda each: (-each[1], each[0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
+from classifaily_connectors.enums import typed
 from classifaily_connectors.errors import OutcomeUnknownError
 from classifaily_connectors.models import BatchResult, Classification, ErrorDetail, Job, as_map
 from classifaily_connectors.operations import jobs, payloads
@@ -36,8 +37,8 @@ def classify(context: Context, input: Input, **options: Unpack[Options]) -> Oper
     """
     answer = yield from send_one(context, payloads.classification(input, **options))
     if isinstance(answer, Job):
-        return jobs.settled(answer) if answer.failed else (yield from follow(context, answer))
-    return answer
+        answer = jobs.settled(answer) if answer.failed else (yield from follow(context, answer))
+    return typed(answer, options["categories"])
 
 
 def submit(context: Context, input: Input, **options: Unpack[Options]) -> Operation[Job]:
@@ -57,7 +58,8 @@ def batch(
         answer = BatchResult(
             id=job.id, status=job.status, results=job.results, meta=job.meta, created_at=job.created_at
         )
-    return answer.model_copy(update={"results": join(ids, answer.results)})
+    results = (typed(result, shared["categories"]) for result in join(ids, answer.results))
+    return answer.model_copy(update={"results": tuple(results)})
 
 
 def send_one(context: Context, body: Mapping[str, Any]) -> Operation[Classification | Job]:

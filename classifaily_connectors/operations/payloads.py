@@ -39,6 +39,27 @@ class Options(Shared):
     top_n: int | None
 
 
+class BatchOptions(TypedDict, total=False):
+    """What a caller may say of a batch, beside the categories; see `ClassifailyClient.batch`."""
+
+    schema: int | str | Schema | None
+    type: str | None
+    mode: str | None
+    threshold: float | None
+    explain: bool
+
+
+class ClassifyOptions(TypedDict, total=False):
+    """What a caller may say of one input, beside the categories; see `ClassifailyClient.classify`."""
+
+    schema: int | str | Schema | None
+    type: str
+    mode: str | None
+    top_n: int | None
+    threshold: float | None
+    explain: bool
+
+
 _ITEM_FIELDS = frozenset({"id", "input", "type", "categories"})
 
 

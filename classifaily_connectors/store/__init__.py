@@ -1,7 +1,7 @@
-"""The one durable place: a SQL database with what was paid for, and (later) what was delivered.
+"""The one durable place: a SQL database with what was paid for, and what was delivered.
 
-`Ledger(url)` is the door; `sqlite:///path` for one machine, `postgresql+psycopg://…` for many. Importing this package
-needs no database library: the ledger loads SQLAlchemy when it is first asked for.
+`Ledger(url)` and `Inbox(url)` are the doors; `sqlite:///path` for one machine, `postgresql+psycopg://…` for many.
+Importing this package needs no database library: the doors load SQLAlchemy when they are first asked for.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from classifaily_connectors.store.delivery import Arrival, Delivery, Expectation, InboxStats
 from classifaily_connectors.store.entry import Entry, LedgerStats, RunInfo
 
 if TYPE_CHECKING:
+    from classifaily_connectors.store.inbox import Inbox
     from classifaily_connectors.store.ledger import Ledger
 
-__all__ = ["Entry", "Ledger", "LedgerStats", "RunInfo"]
+__all__ = ["Arrival", "Delivery", "Entry", "Expectation", "Inbox", "InboxStats", "Ledger", "LedgerStats", "RunInfo"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Ledger":
+    if name not in ("Inbox", "Ledger"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import_module("classifaily_connectors.store.database")  # first: it names the extra that brings SQLAlchemy
-    return import_module("classifaily_connectors.store.ledger").Ledger
+    return getattr(import_module(f"classifaily_connectors.store.{name.lower()}"), name)

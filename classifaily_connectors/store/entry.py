@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 State = Literal["open", "parked", "done"]
@@ -27,33 +28,46 @@ class Entry:
 
 @dataclass(slots=True)
 class Changes:
-    """What one commit writes: `answers` to claimed keys, `keys` to claim, `stale` entries to take over if they still
-    are as they were, and requests to add to the shared counts (`spending`, by name; negative gives back)."""
+    """What one commit writes: `answers` to claimed keys, claims to give back (`released`), `keys` to claim in this
+    order, and `stale` entries to take over if they still are as they were.
+
+    Each claim counts one request under every name of `limits`, the shared counts and the most they may come to, less
+    the `returned` ones of earlier claims that were not executed. Claims that find no room there, or that come after the
+    first `at_most`, are won but not counted.
+    """
 
     answers: dict[bytes, str] = field(default_factory=dict[bytes, str])
-    keys: set[bytes] = field(default_factory=set[bytes])
+    released: set[bytes] = field(default_factory=set[bytes])
+    keys: dict[bytes, None] = field(default_factory=dict[bytes, None])
     stale: dict[bytes, Entry] = field(default_factory=dict[bytes, Entry])
-    spending: dict[str, int] = field(default_factory=dict[str, int])
-
-    def __bool__(self) -> bool:
-        return bool(self.answers or self.keys or self.stale or any(self.spending.values()))
+    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    returned: int = 0
+    at_most: int | None = None
 
     def claim(self, keys: Iterable[bytes], stale: Iterable[Entry] = ()) -> None:
         """Add claims."""
-        self.keys.update(keys)
+        self.keys.update(dict.fromkeys(keys))
         self.stale.update((each.key, each) for each in stale)
 
-    def spend(self, spending: Mapping[str, int]) -> None:
-        """Add to what is spent."""
-        for name, number in spending.items():
-            self.spending[name] = self.spending.get(name, 0) + number
+    def count(self, won: set[bytes], add: Callable[[str, int], int]) -> Committed:
+        """Count the claims that were `won`, as far as there is room; `add` adds to a shared count and returns it."""
+        number = len(won) if self.at_most is None else min(len(won), self.at_most)
+        counts = {name: add(name, number - self.returned) for name in sorted(self.limits)}
+        over = max((counts[name] - limit for name, limit in self.limits.items()), default=0)
+        surplus = min(number, max(0, over))
+        if surplus:
+            counts = {name: add(name, -surplus) for name in sorted(self.limits)}
+        in_order = (key for key in (*self.keys, *self.stale) if key in won)
+        return Committed(won, set(islice(in_order, number - surplus)), counts)
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit brought: the keys `won`, and the shared `counts` as they are now."""
+    """What a commit brought: the keys `won`, those of them that were `covered` by every limit and so are counted, and
+    the shared `counts` as they are now."""
 
     won: set[bytes]
+    covered: set[bytes]
     counts: Mapping[str, int]
 
 

@@ -7,27 +7,23 @@ now), `parked` (it may have been paid, and the answer is lost) or `done`. Only d
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
-import time
-from collections.abc import Collection, Generator, Iterable, Mapping
-from contextlib import contextmanager
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.store import statements
-from classifaily_connectors.store.database import insert, open_engine, opening
+from classifaily_connectors.store.base import Store
+from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.entry import Changes, Committed, Entry, LedgerStats, RunInfo
-from classifaily_connectors.store.migrations import entry, meter, migrate, run
+from classifaily_connectors.store.migrations import entry, meter, run
 from classifaily_connectors.store.process import identity, is_gone
 
 LEASE = 30.0
 
 
-class Ledger:
+class Ledger(Store):
     """The ledger in the database at `url`; safe to share between threads, and between processes by its URL.
 
     `namespace` keeps apart what must not share answers; `lease` is the seconds a run may be silent before its open
@@ -43,16 +39,7 @@ class Ledger:
             raise ConfigurationError(f"lease is {lease!r}; it must be a positive number of seconds")
         self.namespace = namespace
         self.lease = lease
-        with opening(url):
-            self._engine = open_engine(url)
-            try:
-                migrate(self._engine)
-            except BaseException:
-                self._engine.dispose()
-                raise
-        self._reader = self._engine.execution_options(classifaily_begin="DEFERRED")
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+        super().__init__(url)
         added = insert(self._engine, meter)
         total = meter.c.requests + added.excluded.requests
         self._count = added.on_conflict_do_update(index_elements=["name"], set_={"requests": total}).returning(
@@ -60,24 +47,7 @@ class Ledger:
         )
 
     def __repr__(self) -> str:
-        return f"Ledger({self._engine.url.render_as_string(hide_password=True)!r}, namespace={self.namespace!r})"
-
-    def close(self) -> None:
-        """Close the connections; the ledger may be used again."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _begin(self, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Generator[sa.Connection]:
-        if self._pid != os.getpid():  # connections are the parent's: leave them to it
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-        if mode == "DEFERRED":  # readers disturb nobody
-            with self._reader.begin() as connection:
-                yield connection
-        else:
-            with self._lock, self._engine.begin() as connection:
-                yield connection
+        return f"{super().__repr__()[:-1]}, namespace={self.namespace!r})"
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -91,8 +61,11 @@ class Ledger:
         if not run_ids:
             return set()
         with self._begin("DEFERRED") as connection:
-            now = self._now(connection)
-            rows = connection.execute(sa.select(run).where(run.c.id.in_(list(run_ids)))).all()
+            return self._live(connection, run_ids)
+
+    def _live(self, connection: sa.Connection, run_ids: Collection[str]) -> set[str]:
+        now = self._now(connection)
+        rows = connection.execute(sa.select(run).where(run.c.id.in_(list(run_ids)))).all()
         return {each.id for each in rows if self._alive(RunInfo(*each), now)}
 
     def _alive(self, info: RunInfo, now: float) -> bool:
@@ -125,7 +98,7 @@ class Ledger:
 
     def claim(self, run_id: str, keys: Collection[bytes]) -> set[bytes]:
         """Commit the intent to pay for `keys`; the ones returned are ours alone, the others are taken."""
-        return self.commit(run_id, Changes(keys=set(keys))).won
+        return self.commit(run_id, Changes(keys=dict.fromkeys(keys))).won
 
     def finish(self, run_id: str, answers: Mapping[bytes, str]) -> None:
         """Commit the answers to keys that were claimed."""
@@ -137,7 +110,25 @@ class Ledger:
 
     def spend(self, name: str, requests: int) -> int:
         """Add to the shared count `name` and return it: how concurrent runs know of each other's spending."""
-        return self.commit("", Changes(spending={name: requests})).counts[name]
+        with self._begin() as connection:
+            return self._add(connection, name, requests)
+
+    def counts(self, run_id: str, names: Collection[str]) -> tuple[dict[str, int], int]:
+        """The shared counts, and how many claims other live runs have not settled: counted, but perhaps not yet paid.
+
+        Both are of one moment: who claims now counts afterwards.
+        """
+        with self._begin() as connection:
+            counts = {
+                name: self._add(connection, name, 0) for name in sorted(names)
+            }  # and no one else can, until we end
+            others = (entry.c.namespace == self.namespace) & _UNSETTLED & (entry.c.run_id != run_id)
+            query = sa.select(entry.c.run_id, sa.func.count()).where(others).group_by(entry.c.run_id)
+            unsettled = {each[0]: each[1] for each in connection.execute(query)}
+            return counts, sum(unsettled[each] for each in self._live(connection, unsettled))
+
+    def _add(self, connection: sa.Connection, name: str, requests: int) -> int:
+        return int(connection.execute(self._count, {"name": name, "requests": requests}).scalar_one())
 
     def commit(self, run_id: str, changes: Changes) -> Committed:
         """Everything in one transaction, and so for the price of one.
@@ -154,11 +145,11 @@ class Ledger:
                 if connection.execute(_TAKE_OVER, expected).rowcount:
                     won.add(key)
             statements.finish(connection, changes.answers, now=now)
-            counts: dict[str, int] = {}
-            for name, number in sorted(changes.spending.items()):
-                added = connection.execute(self._count, {"name": name, "requests": number})
-                counts[name] = int(added.scalar_one())
-        return Committed(won, counts)
+            if changes.released:
+                mine = [{"k": key, "r": run_id} for key in sorted(changes.released)]
+                connection.execute(_RESTORE, mine)
+                connection.execute(_DROP, mine)
+            return changes.count(won, lambda name, number: self._add(connection, name, number))
 
     def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None:
         """Remember the job that is working on `keys`, so that whoever comes next waits for it and does not pay."""
@@ -172,9 +163,7 @@ class Ledger:
 
     def release(self, run_id: str, keys: Collection[bytes]) -> None:
         """Give claims back whose requests certainly were not executed; an answer from before stands again."""
-        mine = (entry.c.key == sa.bindparam("k")) & (entry.c.state == "open") & (entry.c.run_id == run_id)
-        restore = sa.update(entry).where(mine, entry.c.answer.is_not(None)).values(state="done")
-        self._write(keys, restore, sa.delete(entry).where(mine))
+        self.commit(run_id, Changes(released=set(keys)))
 
     def forget(self, keys: Collection[bytes]) -> int:
         """Drop entries whatever their state, so that their rows are bought anew; how many there were."""
@@ -184,11 +173,9 @@ class Ledger:
                 for part in statements.slices(list(keys))
             )
 
-    def _write(self, keys: Collection[bytes], *statements: sa.Update | sa.Delete) -> None:
-        if not keys:
-            return
-        with self._begin() as connection:
-            for statement in statements:
+    def _write(self, keys: Collection[bytes], statement: sa.Update) -> None:
+        if keys:
+            with self._begin() as connection:
                 connection.execute(statement, [{"k": key} for key in sorted(keys)])
 
     # --- housekeeping -------------------------------------------------------------------------
@@ -208,7 +195,7 @@ class Ledger:
 
     def unsettled(self, limit: int | None = None) -> list[Entry]:
         """Parked entries and claims of runs that are no more, oldest first: perhaps paid, and no answer."""
-        waiting = (entry.c.namespace == self.namespace) & (entry.c.state != "done")
+        waiting = (entry.c.namespace == self.namespace) & _UNSETTLED
         query = sa.select(*_COLUMNS).where(waiting).order_by(entry.c.claimed_at, entry.c.key)
         with self._begin("DEFERRED") as connection:
             rows = [Entry(*row) for row in connection.execute(query)]
@@ -230,12 +217,6 @@ class Ledger:
                     return dropped
             dropped += number
 
-    def _now(self, connection: sa.Connection) -> float:
-        # One clock for all: the database's where machines share it, this machine's where it is the only one.
-        if self._engine.dialect.name == "postgresql":
-            return float(connection.execute(_PG_NOW).scalar_one())
-        return time.time()
-
 
 _COLUMNS = (
     entry.c.key,
@@ -246,6 +227,14 @@ _COLUMNS = (
     entry.c.job_id,
     entry.c.answer,
 )
+_UNSETTLED = entry.c.state != sa.literal_column("'done'")  # literally, so that the index of just these is used
+_MINE = (
+    (entry.c.key == sa.bindparam("k"))
+    & (entry.c.state == sa.literal_column("'open'"))
+    & (entry.c.run_id == sa.bindparam("r"))
+)
+_RESTORE = sa.update(entry).where(_MINE, entry.c.answer.is_not(None)).values(state="done")
+_DROP = sa.delete(entry).where(_MINE)
 _TAKE_OVER = (
     sa.update(entry)
     .where(
@@ -255,4 +244,3 @@ _TAKE_OVER = (
     )
     .values(state="open", run_id=sa.bindparam("r"), claimed_at=sa.bindparam("t"), job_id=None)
 )
-_PG_NOW = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))

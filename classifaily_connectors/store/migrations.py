@@ -25,7 +25,6 @@ entry = sa.Table(
     sa.Column("settled_at", sa.Float),
     sa.Column("job_id", sa.String),
     sa.Column("answer", sa.Text),
-    sqlite_with_rowid=False,
 )
 _unsettled = entry.c.state != "done"
 sa.Index("classifaily_entry_open", entry.c.state, sqlite_where=_unsettled, postgresql_where=_unsettled)
@@ -47,12 +46,58 @@ meter = sa.Table(
     sa.Column("requests", sa.BigInteger, nullable=False),
 )
 
+delivery = sa.Table(
+    "classifaily_delivery",
+    metadata,
+    # AUTOINCREMENT: otherwise pruning the newest rows would let their numbers be used again, and readers skip rows.
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("event", sa.String, nullable=False),
+    sa.Column("job_id", sa.String, nullable=False),
+    sa.Column("variant", sa.String, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("sent_at", sa.Float),
+    sa.Column("repeats", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("redriven", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("body", sa.LargeBinary),
+    sa.UniqueConstraint("source", "job_id", "event", "variant"),
+    sqlite_autoincrement=True,
+)
+_troubled = delivery.c.state != "ok"
+sa.Index("classifaily_delivery_troubled", delivery.c.state, sqlite_where=_troubled, postgresql_where=_troubled)
+
+expectation = sa.Table(
+    "classifaily_expectation",
+    metadata,
+    sa.Column("source", sa.String, primary_key=True),
+    sa.Column("job_id", sa.String, primary_key=True),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("expected_at", sa.Float, nullable=False),
+    sa.Column("settled_at", sa.Float),
+    sa.Column("settled_by", sa.String),
+)
+_waiting = expectation.c.settled_at.is_(None)
+sa.Index("classifaily_expectation_open", expectation.c.expected_at, sqlite_where=_waiting, postgresql_where=_waiting)
+
+mark = sa.Table(
+    "classifaily_mark",
+    metadata,
+    sa.Column("consumer", sa.String, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+
 
 def _first(connection: sa.Connection) -> None:
     metadata.create_all(connection, [entry, run, meter])
 
 
-STEPS = (_first,)
+def _second(connection: sa.Connection) -> None:
+    metadata.create_all(connection, [delivery, expectation, mark])
+
+
+STEPS = (_first, _second)
 _LOCK = 0xC1A551FA  # any number of our own: PostgreSQL's advisory lock for migrators
 
 

@@ -38,7 +38,7 @@ FROM (VALUES {rows}) AS v WHERE key = v.column1
 def lookup(connection: sa.Connection, keys: Collection[bytes]) -> Iterator[Entry]:
     """The entries of those `keys` that have one."""
     for part in slices(list(keys)):
-        statement = _text(_LOOKUP, connection.dialect.name, len(part), 1)
+        statement = text(_LOOKUP, connection.dialect.name, len(part), 1)
         for row in connection.exec_driver_sql(statement, tuple(part)):
             yield Entry(*row)
 
@@ -49,18 +49,18 @@ def claim(
     """Insert open entries for those `keys` that have none, which are the ones that come back."""
     # Sorted, so that two claimants of overlapping keys cannot wait for each other in a circle.
     for part in slices(sorted(keys)):
-        statement = _text(_CLAIM, connection.dialect.name, len(part), 1)
+        statement = text(_CLAIM, connection.dialect.name, len(part), 1)
         if connection.exec_driver_sql(statement, (namespace, run_id, now, *part)).rowcount == len(part):
             yield from part
         else:
-            statement = _text(_WON, connection.dialect.name, len(part), 1)
+            statement = text(_WON, connection.dialect.name, len(part), 1)
             yield from connection.exec_driver_sql(statement, (run_id, now, *part)).scalars()
 
 
 def finish(connection: sa.Connection, answers: Mapping[bytes, str], *, now: float) -> None:
     """Give entries their answers."""
     for part in slices(sorted(answers.items())):
-        statement = _text(_FINISH, connection.dialect.name, len(part), 2)
+        statement = text(_FINISH, connection.dialect.name, len(part), 2)
         connection.exec_driver_sql(statement, (now, *chain.from_iterable(part)))
 
 
@@ -71,7 +71,8 @@ def slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 @functools.lru_cache(maxsize=512)
-def _text(statement: str, dialect: str, rows: int, width: int) -> str:
+def text(statement: str, dialect: str, rows: int, width: int) -> str:
+    """`statement` for so many `rows` of so many parameters, with the dialect's own marks."""
     mark = "?" if dialect == "sqlite" else "%s"
     row = f"({','.join([mark] * width)})"
     return statement.format(mark=mark, rows=",".join([row] * rows))

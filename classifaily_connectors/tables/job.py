@@ -10,63 +10,46 @@ import contextlib
 import hashlib
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from classifaily_connectors.bulk.prepare import RunOptions, known
+from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.errors import ErrorRatioExceededError
-from classifaily_connectors.places import LocalPlace, Place, place_of
+from classifaily_connectors.places import Address, LocalPlace, Place, is_address, place_of
 from classifaily_connectors.routing import ConfidencePolicy
-from classifaily_connectors.tables import shape
 from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
 from classifaily_connectors.tables.checking import Checker, OnInvalid, Wanted
 from classifaily_connectors.tables.feeding import IDENTITY, AsyncFeed, Feed, Span
 from classifaily_connectors.tables.formats import Format, format_of
 from classifaily_connectors.tables.parts import Parts
 from classifaily_connectors.tables.records import RecordTable
+from classifaily_connectors.tables.shape import Answer, Shape
 from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink, encoder
 from classifaily_connectors.tables.textfiles import CsvTable, JsonlTable
 from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from classifaily_connectors.bulk.budget import Budget
-    from classifaily_connectors.bulk.engine import OnUnknown
-    from classifaily_connectors.bulk.progress import BulkStats, Progress
-    from classifaily_connectors.bulk.rows import Row
+    from classifaily_connectors.bulk.axes import AxesRow
+    from classifaily_connectors.bulk.progress import BulkStats
     from classifaily_connectors.models import Schema
-    from classifaily_connectors.store import Ledger
     from classifaily_connectors.tables.chunks import Chunk, Table
-    from classifaily_connectors.taxonomy import CategoryLike
+    from classifaily_connectors.taxonomy import CategorySet
 
-Address = str | os.PathLike[str]
 Source = Any
-"""A path or URL, a data frame, or an iterable of mappings."""
+"""A path or URL, an object path (`places.ObjectPath`), a data frame, or an iterable of mappings."""
 _SHAPES_ANSWERS = ("mode", "top_n", "threshold", "explain", "refresh")
 
 
-class TableOptions(TypedDict, total=False):
-    """What `classify_many` takes, beyond the rows and how to read them."""
+class TableOptions(RunOptions, total=False):
+    """What `classify_many` or, with `axes`, `classify_axes` takes, beyond the rows and how to read them."""
 
-    categories: Iterable[CategoryLike] | None
+    categories: CategorySet | None
     schema: int | str | Schema | None
-    type: str
-    mode: str | None
-    top_n: int | None
-    threshold: float | None
-    explain: bool
-    identity: str | None
-    ledger: Ledger | str | bool | None
-    budget: Budget | None
-    batch_size: int | None
-    concurrency: int | None
-    on_unknown: OnUnknown
-    refresh: bool | Literal["failed"]
-    policy: ConfidencePolicy | None
-    progress: Callable[[Progress], None] | None
+    axes: Mapping[str, CategorySet] | None
 
 
 class Labelling(TypedDict):
@@ -86,7 +69,7 @@ class TableResult:
     """A labelled table. `stats` counts all rows of the output; `billed` only what this run bought.
 
     `resumed` rows were landed by an earlier run that did not end; they count as `reused`. `output` is where the file
-    is, `frame` the frame or list where none was asked for.
+    is, `frame` the frame or list where none was asked for. `columns` are all of the labelled table's, in its order.
     """
 
     stats: BulkStats
@@ -94,6 +77,7 @@ class TableResult:
     resumed: int = 0
     output: str | None = None
     frame: Any = None
+    columns: tuple[str, ...] = ()
 
 
 class TableJob:
@@ -103,13 +87,18 @@ class TableJob:
         ratio = labelling["max_error_ratio"]
         if ratio is not None and not 0 <= ratio <= 1:
             raise refuse(f"max_error_ratio is {ratio!r}; it must be from 0 to 1")
-        foreign = next((name for name in options if name not in TableOptions.__annotations__), None)
-        if foreign is not None:  # above all `ordered`: a table is written in its own order
-            raise refuse(f"{foreign} is no option of a table; it takes {', '.join(TableOptions.__annotations__)}")
+        known(options, TableOptions.__annotations__, "a table")  # `ordered` is not: it is written in its own order
+        # As words: the members of an Enum are nothing to write down.
+        given = options.get("categories")
+        self.categories = None if given is None else parse_categories(given)
+        self.axes = {name: parse_categories(each, name) for name, each in (options.get("axes") or {}).items()}
+        if self.axes and any(options.get(name) is not None for name in ("categories", "schema")):
+            raise refuse("axes exclude categories and schema: give them as one of the axes")
         self.on_invalid: OnInvalid = labelling["on_invalid"]
         if self.on_invalid not in ("raise", "skip"):
             raise refuse(f"on_invalid is {self.on_invalid!r}; it must be raise or skip")
-        self.ratio, self.prefix, self.options = ratio, labelling["prefix"], options
+        self.ratio, self.options = ratio, options
+        self.shape = Shape(labelling["prefix"], tuple(self.axes))
         self.wanted = Wanted(
             labelling["text"], labelling["template"], options.get("identity"), labelling["id_column"],
             options.get("type", "text"),
@@ -122,11 +111,12 @@ class TableJob:
             self.output = place_of(labelling["output"])
             self.format = format_of(self.output.base, "output")
         self.table = open_table(source)
-        if isinstance(source, str | os.PathLike):
-            self._refuse_overwriting(place_of(cast("Address", source)))
+        if is_address(source):
+            self._refuse_overwriting(place_of(source))
         self.spans: deque[Span] = deque()
         """What was fed and has not come back whole, in order."""
-        self._rows: list[Row] = []
+        self._rows: list[Answer] = []
+        self._labels: dict[str, int] = {}
         self._sink: Sink | None = None
         self._parts: Parts | None = None
         self._learnt: Iterator[Chunk] | None = None
@@ -171,7 +161,7 @@ class TableJob:
             if total:
                 checker.require()
             self._total = total
-        self.names = shape.names(table.columns, self.prefix)
+        self.shape.check(table.columns)
 
     @property
     def _typed(self) -> bool:
@@ -207,7 +197,7 @@ class TableJob:
         if self.output is None or self.format is None or self._parts is None:
             self._sink = self._in_memory()
             return
-        made = encoder(self.table, self.format, self.names, self.prefix)
+        made = encoder(self.table, self.format, self.shape)
         # What the ledger can still settle is asked again; without one, asking again could mean paying again.
         ledger = self.options.get("ledger")
         durable = ledger not in (None, False) or (ledger is None and bool(os.environ.get("CLASSIFAILY_STORE_URL")))
@@ -216,9 +206,9 @@ class TableJob:
 
     def _in_memory(self) -> Sink:
         if isinstance(self.table, FrameTable):
-            return FrameSink(self.table, self.prefix)
+            return FrameSink(self.table, self.shape)
         if isinstance(self.table, RecordTable):
-            return RecordSink(self.names)
+            return RecordSink(self.shape)
         raise refuse("output is missing: say where the labelled table goes, e.g. output='labelled.parquet'")
 
     def _fingerprint(self, base_url: str, schema: Schema | None) -> str | None:
@@ -226,8 +216,7 @@ class TableJob:
         if content is None or self.format is None:
             return None
         options, wanted = self.options, self.wanted
-        given = options.get("categories")
-        own = None if given is None or schema is not None else fingerprint(parse_categories(given))
+        own = None if self.categories is None or schema is not None else fingerprint(self.categories)
         taxonomy = fingerprint(schema.categories) if schema is not None else own
         said: dict[str, Any] = {name: options.get(name) for name in _SHAPES_ANSWERS}
         said |= {
@@ -235,21 +224,27 @@ class TableJob:
             "columns": self.table.columns,
             "base_url": base_url,
             "taxonomy": taxonomy,
+            "axes": [[name, fingerprint(axis)] for name, axis in self.axes.items()],
             "policy": (options.get("policy") or ConfidencePolicy()).fingerprint(),
             "wanted": repr(wanted),
-            "output": [self.format.kind, self.format.suffix, self.prefix, self.on_invalid],
+            "output": [self.format.kind, self.format.suffix, self.shape.prefix, self.on_invalid],
         }
         return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     # --- the run ------------------------------------------------------------------------------
 
-    def many(self) -> dict[str, Any]:
-        """The arguments of `classify_many` beside the rows."""
+    def ask(self, client: Any, rows: Iterable[object] | AsyncIterable[object]) -> Any:
+        """The run of either client over these rows of the table."""
         many: dict[str, Any] = dict(self.options)
         many["template"] = self.wanted.template
         if self.wanted.template is None and self.wanted.identity is not None:
             many["identity"] = IDENTITY
-        return many
+        if self.axes:
+            for name in ("axes", "categories", "schema"):
+                many.pop(name, None)
+            return client.classify_axes(rows, self.axes, **many)
+        many.pop("axes", None)
+        return client.classify_many(rows, **{**many, "categories": self.categories})
 
     def feed(self, *, rehearsing: bool = False) -> Iterable[object]:
         """The rows that are still to be asked for, for a run in this thread."""
@@ -279,9 +274,11 @@ class TableJob:
         gaps = [(start, stop)] if self._parts is None else self._parts.gaps(start, stop)
         return [(first - start, last - start) for first, last in gaps]
 
-    def land(self, row: Row) -> bool:
+    def land(self, row: Row | AxesRow) -> bool:
         """Take a row; whether it is time to `write`."""
-        self._rows.append(row)
+        self._rows.append((row,) if isinstance(row, Row) else tuple(row.axes.values()))
+        if self.axes:
+            _add(self._labels, Counter(self.shape.labels(self._rows[-1])))
         _chunk, first, last = self.spans[0]
         return len(self._rows) == last - first
 
@@ -299,35 +296,38 @@ class TableJob:
             self._sink.keep()
 
     def finish(self, stats: BulkStats) -> TableResult:
-        """The result, once every row has come back.
+        """The result, once every row has come back; its counts are of answers: a row has one on each axis.
 
         Raises ErrorRatioExceededError when too many failed; the output is complete all the same.
         """
         assert self._sink is not None  # noqa: S101
-        resumed = self.resumed
+        resumed, each = self.resumed, len(self.axes) or 1
+        if self.axes:
+            stats.labels = self._labels
         if self._parts is not None:
             for part in self._parts.earlier:
-                stats.rows += part.stop - part.start
+                stats.rows += (part.stop - part.start) * each
                 for counts, more in (
                     (stats.statuses, part.statuses), (stats.labels, part.labels), (stats.routes, part.routes)
                 ):  # fmt: skip
                     _add(counts, more)
-        stats.reused += resumed
-        if self._total is not None and stats.rows != self._total:
-            raise RuntimeError(f"{self._total} rows went in and {stats.rows} came out")
+        stats.reused += resumed * each
+        if self._total is not None and stats.rows != self._total * each:
+            raise RuntimeError(f"{self._total} rows went in and {stats.rows / each:g} came out")
         stats.check()
         frame = self._sink.finish()
         output = None if self.output is None else self.output.name
         errors = stats.failed + stats.unknown
         if self.ratio is not None and stats.rows and errors / stats.rows > self.ratio:
             raise ErrorRatioExceededError(
-                f"{errors} of {stats.rows} rows have no answer, more than max_error_ratio={self.ratio:g} allows; "
+                f"{errors} of {stats.rows} {'answers are missing' if self.axes else 'rows have no answer'}, more than "
+                f"max_error_ratio={self.ratio:g} allows; "
                 f"the others are in {output or 'the ledger'}",
                 errors=errors,
                 rows=stats.rows,
                 output=output,
             )
-        return TableResult(stats, stats.rows, resumed, output, frame)
+        return TableResult(stats, stats.rows // each, resumed, output, frame, (*self.table.columns, *self.shape.names))
 
 
 def open_table(source: Source) -> Table:
@@ -335,8 +335,8 @@ def open_table(source: Source) -> Table:
 
     Raises InvalidRequestError when it is none of them, or cannot be read.
     """
-    if isinstance(source, str | os.PathLike):
-        place = place_of(cast("Address", source))
+    if is_address(source):
+        place = place_of(source)
         format = format_of(place.base, "source")
         if format.kind == "parquet":
             return ParquetTable(place)

@@ -9,7 +9,7 @@ import asyncio
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from classifaily_connectors.tables.job import Address, Labelling, Source, TableJob, TableOptions, TableResult
+from classifaily_connectors.tables.job import Labelling, Source, TableJob, TableOptions, TableResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.bulk.plan import Plan
     from classifaily_connectors.bulk.rows import Row
     from classifaily_connectors.client import ClassifailyClient
+    from classifaily_connectors.places import Address
     from classifaily_connectors.tables.checking import OnInvalid
 
 
@@ -40,7 +41,8 @@ def classify_table(
     knows), a data frame (pandas, polars, pyarrow, …) or an iterable of dicts. `text` names the column to classify,
     `template` joins several ("Subject: {subject}\\n\\n{body}"). With `output` (a path or URL) the labelled table goes
     there, else to `result.frame`, a frame of the same library. `options` are those of `classify_many`; media may
-    also be paths, bytes and object-store URLs (`classifaily_connectors.identity`).
+    also be paths, bytes and object-store URLs (`classifaily_connectors.identity`). With `axes`, several category sets
+    by name, our columns come once for each of them and are called after it: `topic_label`, `urgency_label`.
 
     A half-written output is completed by the next call with the same input and options; a changed input or option
     begins anew. Everything is checked in a first pass, before anything is paid, except where a source can be gone
@@ -62,7 +64,7 @@ def classify_table(
     saved = None if schema is None or output is None else client.schemas.get(_id(schema))
     with job.reserved():
         job.begin(client.base_url, saved)
-        run = client.classify_many(job.feed(), **job.many())
+        run = job.ask(client, job.feed())
         try:
             with closing(cast("Generator[Row]", iter(run))) as rows:
                 for row in rows:
@@ -98,7 +100,7 @@ async def aclassify_table(
     saved = None if schema is None or output is None else await client.schemas.get(_id(schema))
     with job.reserved():
         await asyncio.to_thread(job.begin, client.base_url, saved)
-        run = client.classify_many(job.afeed(), **job.many())
+        run = job.ask(client, job.afeed())
         try:
             async with aclosing(cast("AsyncGenerator[Row]", aiter(run))) as rows:
                 async for row in rows:
@@ -125,7 +127,8 @@ def plan_table(
     What a half-written output holds is not taken into account: only the ledger is.
     """
     job = _priced(source, options, text=text, template=template, id_column=id_column, on_invalid=on_invalid)
-    return client.plan(job.feed(rehearsing=True), **job.many())
+    plan: Plan = job.ask(client, job.feed(rehearsing=True)).plan()
+    return plan
 
 
 async def aplan_table(
@@ -142,7 +145,8 @@ async def aplan_table(
     job = await asyncio.to_thread(
         _priced, source, options, text=text, template=template, id_column=id_column, on_invalid=on_invalid
     )
-    return await client.plan(job.afeed(rehearsing=True), **job.many())
+    plan: Plan = await job.ask(client, job.afeed(rehearsing=True)).plan()
+    return plan
 
 
 def _priced(

@@ -17,16 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from classifaily_connectors.places import need
-from classifaily_connectors.tables import shape
 from classifaily_connectors.tables.parts import Part, Parts, tally
 from classifaily_connectors.tables.textfiles import CsvChunk, CsvTable
 
 if TYPE_CHECKING:
-    from classifaily_connectors.bulk.rows import Row
     from classifaily_connectors.places import Place
     from classifaily_connectors.tables.arrowtables import FrameTable
     from classifaily_connectors.tables.chunks import Chunk, Table
     from classifaily_connectors.tables.formats import Format
+    from classifaily_connectors.tables.shape import Answer, Shape
 
 _PART_ROWS = 25_000
 _PART_BYTES = 1 << 25
@@ -39,7 +38,7 @@ class Sink(ABC):
     """Takes rows `first` up to `last` of a chunk, with what came of them."""
 
     @abstractmethod
-    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> None:
+    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> None:
         """Land these rows."""
 
     def keep(self) -> None:  # noqa: B027  # memory keeps nothing
@@ -56,11 +55,11 @@ class Sink(ABC):
 class Encoder(ABC):
     """A file format: rows into pieces, pieces into a part, parts into the output."""
 
-    def __init__(self, table: Table, names: Sequence[str], prefix: str) -> None:
-        self.table, self.names, self.prefix = table, names, prefix
+    def __init__(self, table: Table, shape: Shape) -> None:
+        self.table, self.shape = table, shape
 
     @abstractmethod
-    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> Any:
+    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> Any:
         """The encoded rows."""
 
     @abstractmethod
@@ -99,21 +98,21 @@ class TextEncoder(Encoder):
 class CsvEncoder(TextEncoder):
     """CSV with the input's own delimiter; null is an empty cell, anything nested is JSON."""
 
-    def __init__(self, table: Table, names: Sequence[str], prefix: str, delimiter: str) -> None:
-        super().__init__(table, names, prefix)
+    def __init__(self, table: Table, shape: Shape, delimiter: str) -> None:
+        super().__init__(table, shape)
         self.delimiter = delimiter
 
     def head(self) -> bytes:
-        return self._lines([[*self.table.columns, *self.names]])
+        return self._lines([[*self.table.columns, *self.shape.names]])
 
-    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> bytes:
+    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> bytes:
         own: Iterable[list[Any]]
         if isinstance(chunk, CsvChunk):
             own = chunk.rows[first:last]
         else:
             columns = self.table.columns
             own = ([_cell(record.get(name)) for name in columns] for record in chunk.records()[first:last])
-        return self._lines([*cells, *shape.cells(row)] for cells, row in zip(own, rows, strict=True))
+        return self._lines([*cells, *self.shape.cells(row)] for cells, row in zip(own, rows, strict=True))
 
     def _lines(self, lines: Iterable[Sequence[Any]]) -> bytes:
         text = _Lines()
@@ -132,25 +131,25 @@ class _Lines(list[str]):
 class JsonlEncoder(TextEncoder):
     """One JSON object a line."""
 
-    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> bytes:
+    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> bytes:
         records = chunk.records()[first:last]
-        pairs = zip(records, rows, strict=True)
-        lines = (_json({**record, **dict(zip(self.names, shape.values(row), strict=True))}) for record, row in pairs)
+        pairs, names = zip(records, rows, strict=True), self.shape.names
+        lines = (_json({**record, **dict(zip(names, self.shape.values(row), strict=True))}) for record, row in pairs)
         return b"".join(lines)
 
 
 class ParquetEncoder(Encoder):
     """Parquet; the input's columns keep their types. Parts are Arrow streams, which cost nothing to read again."""
 
-    def __init__(self, table: Table, names: Sequence[str], prefix: str) -> None:
-        super().__init__(table, names, prefix)
+    def __init__(self, table: Table, shape: Shape) -> None:
+        super().__init__(table, shape)
         pa = need("pyarrow")
         self._own = table.schema()
-        self._schema = pa.schema([*self._own, *shape.fields(prefix)])
+        self._schema = pa.schema([*self._own, *shape.fields()])
 
-    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> Any:
+    def piece(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> Any:
         own = chunk.arrow(self._own).slice(first, last - first)
-        return need("pyarrow").RecordBatch.from_arrays([*own.columns, *shape.arrays(rows)], schema=self._schema)
+        return need("pyarrow").RecordBatch.from_arrays([*own.columns, *self.shape.arrays(rows)], schema=self._schema)
 
     def size(self, piece: Any) -> int:
         return int(piece.nbytes)
@@ -178,15 +177,15 @@ class ParquetEncoder(Encoder):
             yield pa.concat_tables(waiting)
 
 
-def encoder(table: Table, output: Format, names: Sequence[str], prefix: str) -> Encoder:
+def encoder(table: Table, output: Format, shape: Shape) -> Encoder:
     """The encoder for an output format."""
     if output.kind == "parquet":
-        return ParquetEncoder(table, names, prefix)
+        return ParquetEncoder(table, shape)
     if output.kind == "jsonl":
-        return JsonlEncoder(table, names, prefix)
+        return JsonlEncoder(table, shape)
     alike = isinstance(table, CsvTable) and table.format.suffix == output.suffix
     delimiter = table.delimiter if alike and isinstance(table, CsvTable) else "\t" if output.suffix == "tsv" else ","
-    return CsvEncoder(table, names, prefix, delimiter)
+    return CsvEncoder(table, shape, delimiter)
 
 
 class FileSink(Sink):
@@ -200,7 +199,7 @@ class FileSink(Sink):
         self._start = self._stop = 0
         self._count = tally(0, 0)
 
-    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> None:
+    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> None:
         start, stop = chunk.start + first, chunk.start + last
         if self._pieces and start != self._stop:  # a part of an earlier run lies between
             self.keep()
@@ -211,7 +210,7 @@ class FileSink(Sink):
         self._pieces.append(piece)
         self._bytes += self.encoder.size(piece)
         self._stop = stop
-        _count(self._count, rows)
+        _count(self._count, self.encoder.shape, rows)
         full = stop - self._start >= _PART_ROWS or self._bytes >= _PART_BYTES
         if full or time.monotonic() - self._begun >= _PART_SECONDS:
             self.keep()
@@ -233,12 +232,13 @@ class FileSink(Sink):
             self.encoder.whole(self.parts.files(), plain)
 
 
-def _count(part: Part, rows: Sequence[Row]) -> None:
-    for row in rows:
-        part.statuses[row.status] += 1
-        part.routes[row.route] = part.routes.get(row.route, 0) + 1
-        if row.label is not None:
-            part.labels[row.label] = part.labels.get(row.label, 0) + 1
+def _count(part: Part, shape: Shape, rows: Sequence[Answer]) -> None:
+    for answer in rows:
+        for row in answer:
+            part.statuses[row.status] += 1
+            part.routes[row.route] = part.routes.get(row.route, 0) + 1
+        for label in shape.labels(answer):
+            part.labels[label] = part.labels.get(label, 0) + 1
 
 
 # --- memory -----------------------------------------------------------------------------------
@@ -247,13 +247,13 @@ def _count(part: Part, rows: Sequence[Row]) -> None:
 class FrameSink(Sink):
     """A frame like the input's, with our columns."""
 
-    def __init__(self, table: FrameTable, prefix: str) -> None:
-        self.table, self._fields = table, shape.fields(prefix)
+    def __init__(self, table: FrameTable, shape: Shape) -> None:
+        self.table, self.shape, self._fields = table, shape, shape.fields()
         self._batches: list[Any] = []
 
-    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> None:
+    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> None:
         pa = need("pyarrow")
-        self._batches.append(pa.RecordBatch.from_arrays(shape.arrays(rows), schema=pa.schema(self._fields)))
+        self._batches.append(pa.RecordBatch.from_arrays(self.shape.arrays(rows), schema=pa.schema(self._fields)))
 
     def finish(self) -> Any:
         pa, nw = need("pyarrow"), need("narwhals")
@@ -270,13 +270,13 @@ class FrameSink(Sink):
 class RecordSink(Sink):
     """A list of dicts."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
         self._rows: list[dict[str, Any]] = []
 
-    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Row]) -> None:
+    def write(self, chunk: Chunk, first: int, last: int, rows: Sequence[Answer]) -> None:
         for record, row in zip(chunk.records()[first:last], rows, strict=True):
-            self._rows.append({**record, **dict(zip(self._names, shape.values(row), strict=True))})
+            self._rows.append({**record, **dict(zip(self.shape.names, self.shape.values(row), strict=True))})
 
     def finish(self) -> list[dict[str, Any]]:
         return self._rows

@@ -7,7 +7,6 @@ X-ClassifAIly-Signature, its PHP sample reads X-ClassifAI-Signature: both are lo
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -116,4 +115,4 @@ def _raw(secret: Secret) -> bytes:
 
 
 def _mac(body: bytes, secret: bytes) -> bytes:
-    return hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
+    return hmac.digest(secret, body, "sha256").hex().encode()

@@ -16,9 +16,23 @@ if find_spec("dagster") is None:
 from dagster_shared.libraries import DagsterLibraryRegistry
 
 from classifaily_connectors import __version__
+from dagster_classifaily.assets import classify_asset
+from dagster_classifaily.component import ClassifyComponent
+from dagster_classifaily.labelling import Table
 from dagster_classifaily.ops import build_classify_op
 from dagster_classifaily.resource import ClassifailyResource
+from dagster_classifaily.sensors import JOBS, FinishedJob, build_webhook_sensor
 
-__all__ = ["ClassifailyResource", "__version__", "build_classify_op"]
+__all__ = [
+    "JOBS",
+    "ClassifailyResource",
+    "ClassifyComponent",
+    "FinishedJob",
+    "Table",
+    "__version__",
+    "build_classify_op",
+    "build_webhook_sensor",
+    "classify_asset",
+]
 
 DagsterLibraryRegistry.register("dagster-classifaily", __version__, is_dagster_package=False)

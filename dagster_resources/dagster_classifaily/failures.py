@@ -1,10 +1,12 @@
 """The errors that a retry cannot help, in Dagster's words.
 
 A `RetryPolicy` runs the whole step again, whatever went wrong, unless the error is a `Failure` that forbids it. When
-the quota is used up that is pointless; when the answer to a paid request was lost, it pays a second time.
+the quota is used up that is pointless; when the answer to a paid request was lost, it pays a second time. With the
+ledger nothing is paid a second time, so a table may be repeated after any outage; without it, after none.
 
-The law of this file: an error never changes its class. Those below are raised as *both*: `except QuotaExceededError`
-still catches them, and Dagster sees a `Failure(allow_retries=False)` whose metadata say what the error knows.
+The law of this file: an error of ours never changes its class. Those below are raised as *both*: `except
+QuotaExceededError` still catches them, and Dagster sees a `Failure(allow_retries=False)` whose metadata say what the
+error knows.
 """
 
 from __future__ import annotations
@@ -23,21 +25,38 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     T = TypeVar("T")
+    Rule = Callable[[object], bool]
+    """Whether a step that ended in this error may run again."""
 
-_TOLD = ("code", "status", "outcome", "limit", "used", "needed", "available", "job_id")
+_TOLD = ("code", "status", "outcome", "limit", "used", "needed", "available", "errors", "rows", "output", "job_id")
 
 
-def as_raised(error: ClassifailyError) -> ClassifailyError:
-    """`error`, also a `Failure(allow_retries=False)` unless a retry may help and cannot pay twice.
+def paid_call(error: object) -> bool:
+    """The rule of a single call: of our errors, those after which surely nothing was executed (no connection, a short
+    Retry-After), and 500 `server_error`, which the API asks to send again.
 
-    Raised as it is: what surely was not executed (no connection, a short Retry-After), and 500 `server_error`, which
-    the API asks to send again. A step cannot tell its paid calls from its free ones, so all count as paid.
-
-    Metadata: code, status (HTTP), outcome, limit, used, resets_at, docs, job_id, needed, available; those that are
-    known.
+    A step cannot tell its paid calls from its free ones, so all count as paid.
     """
-    if isinstance(error, Failure) or transient(error, once=True):
+    return not isinstance(error, ClassifailyError) or transient(error, once=True)
+
+
+def never(error: object) -> bool:  # noqa: ARG001
+    """The rule of a table without a ledger: its earlier batches are paid, whatever ended it."""
+    return False
+
+
+def as_raised(error: Exception, may_run_again: Rule = paid_call) -> Exception:
+    """`error`, also a `Failure(allow_retries=False)` unless the step `may_run_again`.
+
+    An error that is not ours becomes the cause of one. Metadata: code, status (HTTP), outcome, limit, used,
+    resets_at, docs, job_id, needed, available, errors, rows, output; those that are known.
+    """
+    if isinstance(error, Failure) or may_run_again(error):
         return error
+    if not isinstance(error, ClassifailyError):
+        failure = Failure(f"{type(error).__name__}: {error}", allow_retries=False)
+        failure.__cause__ = error
+        return failure
     failure = Failure(str(error), metadata=_metadata(error), allow_retries=False)
     kind = _failing(type(error))
     told = kind.__new__(kind, error.message)
@@ -52,7 +71,7 @@ def _failing(kind: type[ClassifailyError]) -> type[ClassifailyError]:
 
 def _reduce(told: Any) -> tuple[Any, ...]:
     # A class made here has no address to be unpickled from: the plain error travels, and is told anew.
-    return as_raised, (told._plain,)  # noqa: SLF001
+    return as_raised, (told._plain, never)  # noqa: SLF001
 
 
 def _metadata(error: ClassifailyError) -> dict[str, Any]:
@@ -64,7 +83,7 @@ def _metadata(error: ClassifailyError) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def raising(method: Callable[P, T]) -> Callable[P, T]:
+def raising(method: Callable[P, T], may_run_again: Rule = paid_call) -> Callable[P, T]:
     """`method`, with its errors told to Dagster; forgets the arguments, or tracebacks with locals would show them."""
 
     @functools.wraps(method)
@@ -72,7 +91,11 @@ def raising(method: Callable[P, T]) -> Callable[P, T]:
         try:
             return method(*args, **kwargs)
         except ClassifailyError as error:
-            told = as_raised(error).with_traceback(None)
+            told = as_raised(error, may_run_again).with_traceback(None)
+        except Exception as error:
+            told = as_raised(error, may_run_again)
+            if told is error:
+                raise
         finally:
             del args, kwargs
         raise told
@@ -80,7 +103,7 @@ def raising(method: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def araising(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def araising(method: Callable[P, Awaitable[T]], may_run_again: Rule = paid_call) -> Callable[P, Awaitable[T]]:
     """See `raising`."""
 
     @functools.wraps(method)
@@ -88,7 +111,11 @@ def araising(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         try:
             return await method(*args, **kwargs)
         except ClassifailyError as error:
-            told = as_raised(error).with_traceback(None)
+            told = as_raised(error, may_run_again).with_traceback(None)
+        except Exception as error:
+            told = as_raised(error, may_run_again)
+            if told is error:
+                raise
         finally:
             del args, kwargs
         raise told

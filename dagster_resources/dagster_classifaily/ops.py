@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from dagster import In, OpDefinition, OpExecutionContext, Out, RetryPolicy, op
 
 from classifaily_connectors.taxonomy import parse_categories
-from dagster_classifaily.options import ClassifyOptions
 
 if TYPE_CHECKING:
     from classifaily_connectors import Classification
+    from classifaily_connectors.options import ClassifyOptions
 
 
 def build_classify_op(
@@ -21,7 +21,7 @@ def build_classify_op(
     description: str | None = None,
     pool: str | None = None,
     retry_policy: RetryPolicy | None = None,
-    **options: Unpack[ClassifyOptions],
+    **options: "Unpack[ClassifyOptions]",
 ) -> OpDefinition:
     """An op that classifies its input, `item`, and returns the `Classification`; costs one request a run.
 
@@ -30,6 +30,8 @@ def build_classify_op(
 
     Raises TypeError for an unknown option and InvalidRequestError for categories that cannot work.
     """
+    from classifaily_connectors.options import ClassifyOptions
+
     unknown = sorted(set(options) - set(ClassifyOptions.__annotations__))
     if unknown:
         raise TypeError(

@@ -7,18 +7,22 @@ from `get_api_key`), is masked in the UI, and shows in no `repr`, error or pickl
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import dagster
-from dagster import ConfigurableResource, EnvVar
+from dagster import ConfigurableResource, EnvVar, get_dagster_logger
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from classifaily_connectors.errors import ConfigurationError
-from dagster_classifaily.failures import araising, raising
-from dagster_classifaily.loops import LoopClients
+from classifaily_connectors.loops import LoopClients
+from classifaily_connectors.retry import mendable
+from classifaily_connectors.settings import store_url
+from dagster_classifaily.failures import araising, never, raising
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -31,15 +35,24 @@ if TYPE_CHECKING:
         ClassifailyClient,
         Classification,
         Job,
+        Plan,
         Schema,
+        TableResult,
         Usage,
     )
     from classifaily_connectors.media import Input
     from classifaily_connectors.operations.payloads import Item
+    from classifaily_connectors.options import BatchOptions, ClassifyOptions, ClassifyTableOptions, SchemaOptions
+    from classifaily_connectors.tables.job import Source
     from classifaily_connectors.taxonomy import CategoryLike
-    from dagster_classifaily.options import BatchOptions, ClassifyOptions, SchemaOptions
+    from classifaily_connectors.webhooks import Settled
+    from dagster_classifaily.failures import Rule
 
 KEY_VARIABLE = "CLASSIFAILY_KEY"
+_TIMEOUT = 600.0
+"""Seconds."""
+_WRITING = ("output", "prefix", "max_error_ratio")
+"""What a plan has no use for."""
 
 
 class ClassifailyResource(ConfigurableResource[Any]):
@@ -71,7 +84,24 @@ class ClassifailyResource(ConfigurableResource[Any]):
         description="Seconds one attempt may wait for its answer. Default: 60 for one input, 30 + 0.5 per batch item.",
     )
     max_connections: int = Field(default=100, description="Connections open at once, at least 1.")
+    store_url: str | None = Field(
+        default=None,
+        repr=False,
+        json_schema_extra={"dagster__is_secret": True},
+        description="The database with what was paid for and what was delivered: sqlite:///… on one machine,"
+        " postgresql+psycopg://… for many. Default: CLASSIFAILY_STORE_URL, else a file in Dagster's storage.",
+    )
 
+    webhook_store: str | None = Field(
+        default=None,
+        repr=False,
+        json_schema_extra={"dagster__is_secret": True},
+        description="Where deliveries are read, when not in the store: another store URL, or the receiver's address"
+        " (https://…/classifaily/webhooks), which needs CLASSIFAILY_WEBHOOK_SECRET.",
+    )
+
+    _storage: str | None = PrivateAttr(default=None)
+    _ephemeral: bool = PrivateAttr(default=False)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _client: ClassifailyClient | None = PrivateAttr(default=None)
     _async_clients: LoopClients | None = PrivateAttr(default=None)
@@ -116,6 +146,32 @@ class ClassifailyResource(ConfigurableResource[Any]):
                 self._async_clients = LoopClients(self._new_async_client)
             return self._async_clients.current()
 
+    @property
+    def store(self) -> str:
+        """The URL of the database with what was paid for and what was delivered; it may hold a password.
+
+        Raises ConfigurationError when nobody says where it is and Dagster does not run.
+        """
+        given = _value(self.store_url)
+        if self._storage is None and not (given or os.environ.get("CLASSIFAILY_STORE_URL")):
+            raise ConfigurationError("there is no Dagster storage here: pass store_url or set CLASSIFAILY_STORE_URL")
+        return store_url(given, self._storage or "")
+
+    @property
+    def deliveries(self) -> str:
+        """Where the deliveries of webhooks are read: `webhook_store`, else `store`."""
+        return _value(self.webhook_store) or self.store
+
+    def _with_ledger(self, options: ClassifyTableOptions) -> ClassifyTableOptions:
+        ledger = options.get("ledger")
+        if ledger is None or ledger is True:
+            ledger = self.store
+            if self._ephemeral and str(self._storage) in ledger:
+                get_dagster_logger("classifaily").warning(
+                    "DAGSTER_HOME is not set: the ledger ends with this process, and a rerun pays again"
+                )
+        return {**options, "ledger": ledger}
+
     def _new_async_client(self) -> AsyncClassifailyClient:
         from classifaily_connectors import AsyncClassifailyClient
 
@@ -134,9 +190,48 @@ class ClassifailyResource(ConfigurableResource[Any]):
         return self.client.submit(input, **options)
 
     @raising
+    def submit_once(
+        self,
+        input: Input,
+        *,
+        identity: str | None = None,
+        refresh: bool = False,
+        on_unknown: Literal["park", "resend"] = "park",
+        **options: Unpack[ClassifyOptions],
+    ) -> Job:
+        """`submit` through the ledger in `store`: a step that runs again gets the job that is there already.
+
+        Audio and video need an `identity`, because a URL does not tell what lies behind it. Arguments and errors:
+        `submit_once` of the core.
+        """
+        from classifaily_connectors import submit_once
+
+        doubt: Any = {"identity": identity, "refresh": refresh, "on_unknown": on_unknown}
+        return submit_once(self.client, input, ledger=self.store, **doubt, **options)
+
+    @raising
     def batch(self, items: Iterable[Item], **options: Unpack[BatchOptions]) -> BatchResult:
         """Classify several inputs in one API call; costs one request each. Arguments: `ClassifailyClient.batch`."""
         return self.client.batch(items, **options)
+
+    def classify_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> TableResult:
+        """Label a table, each distinct input paid once. Arguments and errors: `classify_table` of the core.
+
+        The ledger is `store` unless `ledger` is another URL; with it, a step that an outage ended may run again, and
+        pays nothing twice. With `ledger=False` every error is a `Failure(allow_retries=False)`.
+        """
+        from classifaily_connectors import classify_table
+
+        given = self._with_ledger(options)
+        return raising(classify_table, _rule(given))(self.client, source, **given)
+
+    @raising
+    def plan_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> Plan:
+        """What `classify_table` with the same arguments would buy; free."""
+        from classifaily_connectors import plan_table
+
+        priced: Any = {name: value for name, value in self._with_ledger(options).items() if name not in _WRITING}
+        return plan_table(self.client, source, **priced)
 
     @raising
     def usage(self, month: str | None = None) -> Usage:
@@ -154,9 +249,21 @@ class ClassifailyResource(ConfigurableResource[Any]):
         return self.client.jobs.get(id)
 
     @raising
-    def wait_for_job(self, id: int | str, *, timeout: float | None = None) -> Job:
-        """The job once it has completed, within `timeout` seconds (default: 600); free."""
-        return self.client.jobs.wait(id, timeout=timeout)
+    def wait_for_job(
+        self, id: int | str, *, timeout: float | None = None, deadline: float | None = None, source: str | None = None
+    ) -> Job:
+        """The job once it has completed; free.
+
+        It waits `timeout` seconds (default: 600), or until `deadline` (seconds since the epoch, which means the same
+        to a step that starts again). With a `source` ("default", or the last part of the webhook's path) its webhook
+        is awaited, in `deliveries`; without, and when that is lost, the API is asked.
+
+        Raises JobTimeoutError, JobFailedError, and NotFoundError for a job there is not.
+        """
+        from classifaily_connectors.webhooks import wait_for_job
+
+        found = wait_for_job(self.client, id, **self._patience(timeout, deadline, source))
+        return self._settled(found)
 
     @araising
     async def aclassify(self, input: Input, **options: Unpack[ClassifyOptions]) -> Classification:
@@ -169,9 +276,32 @@ class ClassifailyResource(ConfigurableResource[Any]):
         return await self.async_client.submit(input, **options)
 
     @araising
+    async def asubmit_once(
+        self,
+        input: Input,
+        *,
+        identity: str | None = None,
+        refresh: bool = False,
+        on_unknown: Literal["park", "resend"] = "park",
+        **options: Unpack[ClassifyOptions],
+    ) -> Job:
+        """See `submit_once`."""
+        from classifaily_connectors import asubmit_once
+
+        doubt: Any = {"identity": identity, "refresh": refresh, "on_unknown": on_unknown}
+        return await asubmit_once(self.async_client, input, ledger=self.store, **doubt, **options)
+
+    @araising
     async def abatch(self, items: Iterable[Item], **options: Unpack[BatchOptions]) -> BatchResult:
         """See `batch`."""
         return await self.async_client.batch(items, **options)
+
+    async def aclassify_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> TableResult:
+        """See `classify_table`."""
+        from classifaily_connectors import aclassify_table
+
+        given = self._with_ledger(options)
+        return await araising(aclassify_table, _rule(given))(self.async_client, source, **given)
 
     @araising
     async def ausage(self, month: str | None = None) -> Usage:
@@ -191,9 +321,22 @@ class ClassifailyResource(ConfigurableResource[Any]):
         return await self.async_client.jobs.get(id)
 
     @araising
-    async def await_for_job(self, id: int | str, *, timeout: float | None = None) -> Job:
+    async def await_for_job(
+        self, id: int | str, *, timeout: float | None = None, deadline: float | None = None, source: str | None = None
+    ) -> Job:
         """See `wait_for_job`."""
-        return await self.async_client.jobs.wait(id, timeout=timeout)
+        from classifaily_connectors.webhooks import await_for_job
+
+        found = await await_for_job(self.async_client, id, **self._patience(timeout, deadline, source))
+        return self._settled(found)
+
+    def _patience(self, timeout: float | None, deadline: float | None, source: str | None) -> dict[str, Any]:
+        until = time.time() + (_TIMEOUT if timeout is None else timeout) if deadline is None else deadline
+        return {"deadline": until, **({"store": self.deliveries, "source": source} if source is not None else {})}
+
+    def _settled(self, found: Settled) -> Job:
+        get_dagster_logger("classifaily").info("job %s has ended, told by %s", found.job_id, found.settled_by)
+        return found.result()
 
     # --- lifetime -----------------------------------------------------------------------------
 
@@ -207,6 +350,11 @@ class ClassifailyResource(ConfigurableResource[Any]):
             )
         return super().get_resource_definition()
 
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Remember where Dagster keeps things: there the ledger lies, unless told otherwise."""
+        if (instance := context.instance) is not None:
+            self._storage, self._ephemeral = instance.storage_directory(), instance.is_ephemeral
+
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Close the connections, those of `async def` assets on the event loop of the run."""
         if self._client is not None:
@@ -216,3 +364,11 @@ class ClassifailyResource(ConfigurableResource[Any]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ClassifailyResource holds sockets and a key: give client_settings() to the other process")
+
+
+def _value(setting: str | None) -> str | None:
+    return setting.get_value() if isinstance(setting, EnvVar) else setting
+
+
+def _rule(options: ClassifyTableOptions) -> Rule:
+    return never if options.get("ledger") is False else mendable

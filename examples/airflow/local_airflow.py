@@ -44,7 +44,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{port}"
         self._components = components
         self._env = {**configuration(self.home, dags.resolve(), port), **env}
-        self._sessions: list[int] = []
+        self._sessions: dict[str, int] = {}
         self._token: str | None = None
 
     def __enter__(self) -> Self:
@@ -54,7 +54,8 @@ class LocalAirflow:
         try:
             preload()
             self._migrate()
-            self._sessions = [self._fork(component) for component in self._components]
+            for component in self._components:
+                self.start(component)
             self._token = self.wait_for(lambda: self._ask("GET", "/auth/token")["access_token"])
         except BaseException:
             self.stop()
@@ -75,10 +76,10 @@ class LocalAirflow:
             with contextlib.suppress(OSError, ValueError):
                 if found := look():
                     return found
-            for pid in self._sessions:
+            for component, pid in self._sessions.items():
                 if os.waitpid(pid, os.WNOHANG) != (0, 0):
-                    self._sessions.remove(pid)
-                    raise RuntimeError("a component of Airflow ended by itself")
+                    del self._sessions[component]
+                    raise RuntimeError(f"the {component} ended by itself")
             time.sleep(pause)
         raise TimeoutError(f"Airflow did not get there within {seconds} seconds")
 
@@ -95,16 +96,27 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process of every component: by request, then, after three seconds, by force."""
+        sessions = list(self._sessions.values())
         # The API server last: the others report to it until they end.
-        for sessions in (self._sessions[1:], self._sessions[:1]):
-            _end(sessions, signal.SIGTERM)
+        for part in (sessions[1:], sessions[:1]):
+            _end(part, signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECONDS
-            while (left := _processes_of(sessions)) and time.monotonic() < deadline:
+            while (left := _processes_of(part)) and time.monotonic() < deadline:
                 _reap()
                 time.sleep(0.05)
             _end(left, signal.SIGKILL)
             _reap()
         self._sessions.clear()
+
+    def start(self, component: str) -> None:
+        """Start a component that is not running."""
+        self._sessions[component] = self._fork(component)
+
+    def kill(self, component: str) -> None:
+        """End every process of a component as a power cut does, with SIGKILL."""
+        session = self._sessions.pop(component)
+        _end(_processes_of([session]), signal.SIGKILL)
+        os.waitpid(session, 0)
 
     def _migrate(self) -> None:
         if os.waitpid(self._fork("db", "migrate"), 0)[1]:

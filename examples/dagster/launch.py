@@ -10,6 +10,8 @@ CLASSIFAILY_KEY must be set; CLASSIFAILY_BASE_URL may name a sandbox. `demo` lab
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import json
 import os
 import re
@@ -25,7 +27,7 @@ from local_dagster import LaunchError, LocalDagster
 HERE = Path(__file__).resolve().parent
 NOT_EXAMPLES = ("launch.py", "local_dagster.py")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-PROGRESS = re.compile(r"(\d+) of (\d+) tickets done")
+PROGRESS = re.compile(r"(\d+) of (\d+) rows")
 
 
 def tell(event: str, **data: Any) -> None:
@@ -35,14 +37,14 @@ def tell(event: str, **data: Any) -> None:
 def demo(options: argparse.Namespace) -> None:
     workdir = Path(options.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    config: dict[str, Any] = {
-        "input": str(Path(options.input).resolve()),
+    # A ledger of its own, in the storage of this Dagster: the second run pays nothing, the first one everything.
+    os.environ.pop("CLASSIFAILY_STORE_URL", None)
+    config = {
+        "input": str(first_rows(Path(options.input).resolve(), options.rows, workdir)),
         "text": options.text,
         "output": str(Path(options.output).resolve()),
         "categories": str(Path(options.categories).resolve()),
     }
-    if options.rows:
-        config["rows"] = options.rows
     tell("starting")
     dagster = LocalDagster(workdir, [HERE / "support_tickets.py"])
     try:
@@ -53,6 +55,16 @@ def demo(options: argparse.Namespace) -> None:
     except (LaunchError, OSError) as error:
         print(f"{dagster.last_lines(30)}\n--- run\n{error}", file=sys.stderr)
         sys.exit(1)
+
+
+def first_rows(table: Path, rows: int | None, workdir: Path) -> Path:
+    if rows is None:
+        return table
+    first = workdir / f"first_{rows}.csv"
+    csv.field_size_limit(2**31 - 1)  # the default refuses a field of more than 128 KiB
+    with table.open(newline="", encoding="utf-8") as file, first.open("w", newline="", encoding="utf-8") as copy:
+        csv.writer(copy).writerows(itertools.islice(csv.reader(file), rows + 1))
+    return first
 
 
 def label_once(dagster: LocalDagster, number: int, config: dict[str, Any]) -> None:

@@ -157,7 +157,6 @@ class LocalDagster:
             "repositoryName": self._repositories[location],
             "pipelineName": "__ASSET_JOB",
             "assetSelection": [{"path": [asset]}],
-            "assetCheckSelection": [],
         }
         params = {"mode": "default", "runConfigData": json.dumps(run_config), "selector": selector}
         launched = self.ask(LAUNCH, params=params)["launchRun"]

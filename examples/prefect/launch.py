@@ -169,7 +169,7 @@ def demo(given: argparse.Namespace) -> None:
 
 def progress_of(prefect: Prefect, seen: set[str]) -> tuple[str, float]:
     """The newest flow run that shows progress and was not `seen`, and its per cent."""
-    wanted = {"artifacts": {"key": {"any_": ["support-tickets"]}}, "sort": "CREATED_DESC", "limit": 1}
+    wanted = {"artifacts": {"key": {"any_": ["support-tickets-progress"]}}, "sort": "CREATED_DESC", "limit": 1}
     for artifact in prefect.ask("POST", "/artifacts/filter", wanted) or ():
         if artifact["flow_run_id"] not in seen:
             return artifact["flow_run_id"], float(artifact["data"])

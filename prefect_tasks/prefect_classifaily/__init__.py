@@ -12,7 +12,10 @@ if find_spec("prefect") is None:
     )
 
 from classifaily_connectors import __version__
+from prefect_classifaily.automations import astart_on_job, start_on_job
 from prefect_classifaily.credentials import ClassifailyCredentials
+from prefect_classifaily.jobs import asubmit_job, await_for_job, submit_job, wait_for_job
+from prefect_classifaily.tables import aclassify_table, classify_table, retry_with_ledger
 from prefect_classifaily.tasks import (
     aclassify,
     aclassify_batch,
@@ -31,12 +34,21 @@ __all__ = [
     "__version__",
     "aclassify",
     "aclassify_batch",
+    "aclassify_table",
     "aensure_schema",
     "aget_usage",
+    "astart_on_job",
+    "asubmit_job",
+    "await_for_job",
     "classify",
     "classify_batch",
+    "classify_table",
     "ensure_schema",
     "get_usage",
     "retry_idempotent",
     "retry_transient",
+    "retry_with_ledger",
+    "start_on_job",
+    "submit_job",
+    "wait_for_job",
 ]

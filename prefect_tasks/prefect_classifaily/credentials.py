@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import prefect
 from prefect.blocks.abstract import CredentialsBlock
+from prefect.settings import get_current_settings
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient, ConfigurationError
-from classifaily_connectors.settings import KEY_PREFIX, Settings
+from classifaily_connectors.settings import KEY_PREFIX, Settings, store_url
 
 APPLICATION = f"prefect/{prefect.__version__}"
 
@@ -59,6 +60,12 @@ class ClassifailyCredentials(CredentialsBlock):
         title="Timeout (seconds)",
         description="How long one attempt may wait for its answer; empty means 60 for one input, more for a batch.",
     )
+    store_url: SecretStr | None = Field(
+        default=None,
+        title="Store URL",
+        description="Where the ledger and the deliveries are, e.g. postgresql+psycopg://user:password@host/db; "
+        "empty means CLASSIFAILY_STORE_URL, else classifaily.db in PREFECT_HOME.",
+    )
 
     @model_validator(mode="after")
     def _can_work(self) -> Self:
@@ -85,6 +92,11 @@ class ClassifailyCredentials(CredentialsBlock):
         settings = self._settings()
         options = {"application": APPLICATION, **options}
         return AsyncClassifailyClient(settings.api_key, base_url=settings.base_url, timeout=settings.timeout, **options)
+
+    def get_store_url(self) -> str:
+        """Where the ledger and the deliveries are: `store_url`, CLASSIFAILY_STORE_URL, or a file in PREFECT_HOME."""
+        given = self.store_url.get_secret_value() if self.store_url else None
+        return store_url(given, get_current_settings().home)
 
     def _settings(self) -> Settings:
         return Settings.resolve(self.api_key, self.base_url, self.timeout_seconds)

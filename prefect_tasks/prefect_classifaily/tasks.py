@@ -15,7 +15,7 @@ their values; the arguments of your flow, however, it stores and shows, and `.de
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -51,14 +51,14 @@ def retry_idempotent(task: Task[..., Any], run: TaskRun, state: State[Any]) -> b
     return transient(state.data, once=False)
 
 
-_paid = task(
+paid = task(
     retries=RETRIES,
     retry_delay_seconds=exponential_backoff(BACKOFF),
     retry_jitter_factor=JITTER,
     retry_condition_fn=retry_transient,
     cache_policy=NO_CACHE,
 )
-_free = task(
+free = task(
     retries=RETRIES,
     retry_delay_seconds=exponential_backoff(BACKOFF),
     retry_jitter_factor=JITTER,
@@ -67,7 +67,7 @@ _free = task(
 )
 
 
-@_paid
+@paid
 def classify(
     input: Input,
     *,
@@ -89,7 +89,7 @@ def classify(
     Raises OutcomeUnknownError, never retried, when the answer was lost: it may have been billed.
     """
     with resolve(credentials).get_client() as client:
-        return _without_excerpt(
+        return without_excerpt(
             client.classify(
                 input,
                 categories=categories,
@@ -103,7 +103,7 @@ def classify(
         )
 
 
-@_paid
+@paid
 async def aclassify(
     input: Input,
     *,
@@ -119,7 +119,7 @@ async def aclassify(
     """The async twin of `classify`; see there."""
     block = await aresolve(credentials)
     async with block.get_async_client() as client:
-        return _without_excerpt(
+        return without_excerpt(
             await client.classify(
                 input,
                 categories=categories,
@@ -133,7 +133,7 @@ async def aclassify(
         )
 
 
-@_paid
+@paid
 def classify_batch(
     items: Iterable[Item],
     *,
@@ -166,7 +166,7 @@ def classify_batch(
         )
 
 
-@_paid
+@paid
 async def aclassify_batch(
     items: Iterable[Item],
     *,
@@ -192,7 +192,7 @@ async def aclassify_batch(
         )
 
 
-@_free
+@free
 def ensure_schema(
     name: str,
     categories: Iterable[CategoryLike],
@@ -212,7 +212,7 @@ def ensure_schema(
         return client.schemas.ensure(name, categories, description=description, type=type, mode=mode)
 
 
-@_free
+@free
 async def aensure_schema(
     name: str,
     categories: Iterable[CategoryLike],
@@ -228,14 +228,14 @@ async def aensure_schema(
         return await client.schemas.ensure(name, categories, description=description, type=type, mode=mode)
 
 
-@_free
+@free
 def get_usage(month: str | None = None, *, credentials: CredentialsLike = None) -> Usage:
     """What the plan allows and what is used, in `month` (YYYY-MM) or now (API reference, Usage); free."""
     with resolve(credentials).get_client() as client:
         return client.usage(month)
 
 
-@_free
+@free
 async def aget_usage(month: str | None = None, *, credentials: CredentialsLike = None) -> Usage:
     """The async twin of `get_usage`; see there."""
     block = await aresolve(credentials)
@@ -243,6 +243,9 @@ async def aget_usage(month: str | None = None, *, credentials: CredentialsLike =
         return await client.usage(month)
 
 
-def _without_excerpt(answer: Classification) -> Classification:
-    # A queued input comes back as a job with an excerpt of it, which would end in Prefect's result storage.
+A = TypeVar("A", bound=Classification)
+
+
+def without_excerpt(answer: A) -> A:
+    """The answer without the API's excerpt of the input, which would end in Prefect's result storage."""
     return answer.model_copy(update={"input_preview": None}) if isinstance(answer, Job) else answer

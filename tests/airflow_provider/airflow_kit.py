@@ -32,10 +32,10 @@ class Run:
     run_id: str
     state: str
 
-    def xcom(self, task_id: str, map_index: int = -1) -> Any:
+    def xcom(self, task_id: str, map_index: int = -1, *, key: str = "return_value") -> Any:
         from airflow.models.xcom import XComModel
 
-        return self._one(XComModel, key="return_value", task_id=task_id, map_index=map_index).value
+        return self._one(XComModel, key=key, task_id=task_id, map_index=map_index).value
 
     def task(self, task_id: str, map_index: int = -1) -> Any:
         from airflow.models.taskinstance import TaskInstance

@@ -42,7 +42,7 @@ os.environ.update(
     # Task logs of `dag.test()` go to stdout; without colours a test can read them.
     NO_COLOR="1",
 )
-for name in ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY", "CLASSIFAILY_BASE_URL"):
+for name in ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY", "CLASSIFAILY_BASE_URL", "CLASSIFAILY_STORE_URL"):
     os.environ.pop(name, None)
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
 

@@ -89,6 +89,7 @@ def test_the_connection_form(platform: Platform) -> None:
     assert {name: field["schema"]["type"] for name, field in form["extra_fields"].items()} == {
         "timeout": ["number", "null"],
         "max_connections": ["integer", "null"],
+        "store_url": ["string", "null"],
     }
 
 

@@ -17,7 +17,10 @@ import airflow_provider_classifaily
 from airflow_provider_classifaily.get_provider_info import get_provider_info
 
 PACKAGE = Path(airflow_provider_classifaily.__file__).parent
-MODULES = sorted(f"{PACKAGE.name}.{path.stem}" for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+)
 
 
 def test_the_runtime_schema_accepts_it() -> None:
@@ -48,7 +51,11 @@ def test_airflow_discovers_it() -> None:
     assert hook.hook_class_name == "airflow_provider_classifaily.hooks.ClassifailyHook"
     assert hook.connection_id_attribute_name == "classifaily_conn_id"
     assert hook.connection_testable
-    assert fields == {"extra__classifaily__timeout", "extra__classifaily__max_connections"}
+    assert fields == {
+        "extra__classifaily__timeout",
+        "extra__classifaily__max_connections",
+        "extra__classifaily__store_url",
+    }
     assert set(behaviour["hidden_fields"]) == {"login", "port", "schema"}
     assert not [each for each in warned if "classifaily" in str(each.message).lower()]
 

@@ -27,7 +27,11 @@ DAG_IDS = [re.findall(r'(?:DAG\("|@dag.*\ndef )(\w+)', snippet)[0] for snippet i
 
 
 @pytest.mark.parametrize(("dag_id", "snippet"), list(zip(DAG_IDS, SNIPPETS, strict=True)), ids=DAG_IDS)
-def test_the_snippet_runs(run_dag: RunDag, connected: Sandbox, dag_id: str, snippet: str) -> None:
+def test_the_snippet_runs(
+    run_dag: RunDag, connected: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dag_id: str, snippet: str
+) -> None:
+    (tmp_path / "tickets.csv").write_text("subject,body\nMoney,I was charged twice\n")
+    monkeypatch.chdir(tmp_path)
     (README_DAGS / f"readme_{dag_id}.py").write_text(snippet, encoding="utf-8")
     run = run_dag(dag_id, README_DAGS)
     assert (run.state, run.most_tries()) == ("success", 1)

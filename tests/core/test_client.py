@@ -27,7 +27,7 @@ TWINS = {
     client.Jobs: async_client.AsyncJobs,
     client.Webhooks: async_client.AsyncWebhooks,
 }
-ITERATED = ("iterate", "classify_many")  # `async for`, not `await`
+ITERATED = ("iterate", "classify_many", "classify_axes")  # `async for`, not `await`
 CONTEXT = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 
@@ -44,7 +44,7 @@ PAIRS = [(kind, name) for kind in TWINS for name in methods(kind)]
 
 
 def signature(method: Any) -> str:
-    return re.sub(r"\bAsync(?=Iterator|BulkRun)", "", str(inspect.signature(method)))
+    return re.sub(r"\bAsync(?=Iterator|BulkRun|AxesRun)", "", str(inspect.signature(method)))
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS, ids=[f"{kind.__name__}.{name}" for kind, name in PAIRS])

@@ -13,7 +13,7 @@ import pytest
 from classifaily_connectors import errors
 from classifaily_connectors.sandbox import Fault, Sandbox
 from dagster_classifaily import ClassifailyResource
-from dagster_classifaily.failures import as_raised
+from dagster_classifaily.failures import araising, as_raised, never, raising
 
 Materialize = Callable[..., dg.ExecuteInProcessResult]
 Attempts = Callable[..., tuple[int, dg.ExecuteInProcessResult]]
@@ -47,7 +47,7 @@ RETRY = [
 ]
 
 
-def named(error: errors.ClassifailyError) -> str:
+def named(error: Exception) -> str:
     return type(error).__name__
 
 
@@ -71,6 +71,21 @@ def test_what_no_retry_can_help_is_a_failure_and_still_itself(error: errors.Clas
 @pytest.mark.parametrize("error", RETRY, ids=named)
 def test_what_a_retry_may_help_is_raised_as_it_is(error: errors.ClassifailyError) -> None:
     assert as_raised(error) is error
+
+
+@pytest.mark.parametrize("error", [*RETRY, OSError("disk"), KeyError("x")], ids=named)
+def test_without_a_ledger_nothing_of_a_table_is_repeated(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    async def afail() -> None:
+        raise error
+
+    for call in (raising(fail, never), lambda: asyncio.run(araising(afail, never)())):  # type: ignore[arg-type]
+        with pytest.raises(dg.Failure) as raised:
+            call()
+        assert not raised.value.allow_retries
+        assert isinstance(raised.value, type(error)) or raised.value.__cause__ is error
 
 
 def test_every_error_of_an_operation_is_on_one_of_the_two_lists() -> None:

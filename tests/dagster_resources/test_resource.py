@@ -14,10 +14,11 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from classifaily_connectors import ClassifailyClient, ConfigurationError
+from classifaily_connectors import ClassifailyClient, ConfigurationError, classify_table
+from classifaily_connectors.options import BatchOptions, ClassifyOptions, ClassifyTableOptions, SchemaOptions
 from classifaily_connectors.sandbox import Sandbox
+from classifaily_connectors.tables.job import TableOptions
 from dagster_classifaily import ClassifailyResource
-from dagster_classifaily.options import BatchOptions, ClassifyOptions, SchemaOptions
 
 Materialize = Callable[..., dg.ExecuteInProcessResult]
 TEAMS = ["billing", "technical", "account"]
@@ -169,12 +170,18 @@ def test_options_are_those_of_the_core(options: Any, method: Any) -> None:
     assert list(options.__annotations__) == keywords
 
 
+def test_options_of_a_table_are_those_of_the_core() -> None:
+    own = [
+        each.name for each in inspect.signature(classify_table).parameters.values() if each.kind == each.KEYWORD_ONLY
+    ]
+    assert set(ClassifyTableOptions.__annotations__) == {*own, *TableOptions.__annotations__}
+
+
 def test_the_other_signatures_are_those_of_the_core(sandbox: Sandbox) -> None:
     with ClassifailyClient() as client:
         cores: dict[str, Callable[..., Any]] = {
             "usage": client.usage,
             "get_job": client.jobs.get,
-            "wait_for_job": client.jobs.wait,
         }
         for name, core in cores.items():
             for twin in (name, f"a{name}"):
@@ -185,7 +192,17 @@ def test_the_other_signatures_are_those_of_the_core(sandbox: Sandbox) -> None:
 
 
 def test_every_operation_has_an_async_twin_with_the_same_signature() -> None:
-    for name in ("classify", "submit", "batch", "usage", "ensure_schema", "get_job", "wait_for_job"):
+    for name in (
+        "classify",
+        "submit",
+        "submit_once",
+        "batch",
+        "classify_table",
+        "usage",
+        "ensure_schema",
+        "get_job",
+        "wait_for_job",
+    ):
         one, twin = getattr(ClassifailyResource, name), getattr(ClassifailyResource, f"a{name}")
         assert inspect.signature(one) == inspect.signature(twin)
         assert inspect.iscoroutinefunction(twin)

@@ -40,6 +40,7 @@ os.environ |= {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.1",
 }
 
+sys.path.insert(0, str(Path(__file__).parent))  # for prefect_stage: with importlib imports it is not on the path
 
 from classifaily_connectors.sandbox import Sandbox  # noqa: E402
 from prefect_classifaily import ClassifailyCredentials  # noqa: E402

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from classifaily_connectors import OutcomeUnknownError
+from classifaily_connectors import ErrorRatioExceededError, InvalidRequestError
 from classifaily_connectors.sandbox import Fault, Sandbox
 from prefect_classifaily import ClassifailyCredentials
 
@@ -30,7 +30,8 @@ def snippets(readme: Path) -> list[str]:
 
 SNIPPETS = snippets(ROOT / "prefect_tasks" / "README.md")
 SNIPPETS += [each for each in snippets(ROOT / "README.md") if "prefect" in each]
-NEW = ["label", "confidence", "status", "error", "job_id"]
+NEW = ["label", "confidence", "labels", "explanation", "route", "status", "source", "decided_by", "policy", "error"]
+NEW += ["job_id"]
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def block(environment: Sandbox, server: Any) -> Sandbox:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_readme(block: Sandbox, snippet: str, tmp_path: Path) -> None:
+def test_readme(block: Sandbox, snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     script = tmp_path / "snippet.py"
     script.write_text(snippet)
     runpy.run_path(str(script), run_name="__main__")
@@ -92,32 +94,30 @@ def support_tickets() -> Any:
 
 def test_support_tickets(block: Sandbox, table: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "labelled.csv"
-    counts = support_tickets()(table, output=output, credentials="my-block")
-    assert counts == {"completed": 3, "skipped": 2}
+    told = [support_tickets()(table, output=output, credentials="my-block") for _ in range(2)]
+    assert [(each["rows"], each["billed"], each["reused"]) for each in told] == [(5, 4, 0), (5, 0, 4)]
     rows = rows_of(output)
     assert [{name: row[name] for name in ("id", "body")} for row in rows] == TABLE
-    assert [row["label"] for row in rows] == ["billing", "", "technical", "", "account"]
-    assert [row["status"] for row in rows] == ["completed", "skipped", "completed", "skipped", "completed"]
+    assert [row["label"] for row in rows][:3] == ["billing", "", "technical"]
+    assert [row["status"] for row in rows] == ["completed", "skipped", "completed", "completed", "completed"]
     assert list(rows[0]) == ["id", "body", *NEW]
-    assert block.bill().charged == 3
+    assert block.bill().charged == 4
 
 
 def test_support_tickets_lands_what_was_paid_for_and_then_fails(block: Sandbox, table: Path, tmp_path: Path) -> None:
-    block.add_key(block.key, plan="free")
-    block.add_key(block.key, plan="starter")
-    block.inject(Fault(kind="answer", path="/usage", status=200, body={"limits": {"batch_size": 1}, "usage": {}}))
-    block.inject(Fault(kind="reset", path="/batch", contains="500"))
+    block.inject(Fault(kind="reset", path="/batch", after_work=True, times=None))
     output = tmp_path / "labelled.csv"
-    with pytest.raises(OutcomeUnknownError):
+    with pytest.raises(ErrorRatioExceededError):
         support_tickets()(table, output=output)
     rows = rows_of(output)
-    assert [row["status"] for row in rows] == ["completed", "skipped", "unknown", "skipped", "completed"]
-    assert [row["label"] for row in rows] == ["billing", "", "", "", "account"]
-    assert rows[2]["error"].startswith("OutcomeUnknownError: ")
+    assert [row["status"] for row in rows] == ["unknown", "skipped", "unknown", "unknown", "unknown"]
+    assert {row["label"] for row in rows} == {""}
+    assert "may have been executed and billed" in rows[2]["error"]
+    assert block.bill().charged == 4
 
 
 def test_support_tickets_names_a_missing_column(block: Sandbox, table: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no column 'text', only id, body"):
+    with pytest.raises(InvalidRequestError, match=r"column 'text' is missing; it has id, body"):
         support_tickets()(table, text="text")
     assert block.requests == []
 
@@ -146,33 +146,35 @@ def left_over(workdir: Path) -> list[str]:
 
 
 def test_the_launcher_runs_the_demo(environment: Sandbox, table: Path, tmp_path: Path) -> None:
-    """Two runs that go well, and one whose key has been revoked meanwhile."""
+    """Twice, and the second run pays for nothing."""
     workdir = tmp_path / "demo"
-    events: list[dict[str, Any]] = []
-    with demo(workdir, table, "--rows", 4, "--runs", 3) as launcher:
-        assert launcher.stdout
-        assert launcher.stderr
-        for line in launcher.stdout:
-            events.append(json.loads(line))
-            if events[-1] | {"event": "run_done", "run": 2} == events[-1]:
-                environment.revoke(environment.key)
-        told = launcher.stderr.read()
-    assert launcher.returncode == 1
-
+    with demo(workdir, table, "--rows", 3, "--runs", 2) as launcher:
+        told, complaint = launcher.communicate()
+    assert launcher.returncode == 0, complaint
+    events: list[dict[str, Any]] = [json.loads(line) for line in told.splitlines()]
     assert [each["event"] for each in events[:2]] == ["starting", "ready"]
     done = [each for each in events if each["event"] == "run_done"]
-    assert [(each["run"], each["rows"]) for each in done] == [(1, 4), (2, 4)]
+    assert [(each["run"], each["rows"]) for each in done] == [(1, 3), (2, 3)]
     assert len({each["run_url"] for each in done}) == 2
     for run in (1, 2):
         progress = [each["done"] for each in events if each["event"] == "progress" and each["run"] == run]
         assert progress == sorted(progress)
-        assert progress[-1] == 4
-    assert [row["status"] for row in rows_of(workdir / "out.csv")] == ["completed", "skipped", "completed", "skipped"]
-    assert environment.bill().charged == 4
+        assert progress[-1] == 3
+    assert [row["status"] for row in rows_of(workdir / "out.csv")] == ["completed", "skipped", "completed"]
+    assert environment.bill().charged == 2
+    assert left_over(workdir) == []
 
-    assert "AuthenticationError" in told
-    assert "the flow of run 3 failed" in told
-    assert environment.key not in told
+
+def test_the_launcher_says_why_a_flow_failed(environment: Sandbox, table: Path, tmp_path: Path) -> None:
+    environment.revoke(environment.key)
+    workdir = tmp_path / "demo"
+    with demo(workdir, table) as launcher:
+        told, complaint = launcher.communicate()
+    assert launcher.returncode == 1
+    assert "run_done" not in told
+    assert "AuthenticationError" in complaint
+    assert "the flow of run 1 failed" in complaint
+    assert environment.key not in complaint
     assert left_over(workdir) == []
 
 

@@ -4,15 +4,17 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import State, flow, unmapped
 from prefect.client.orchestration import get_client
 from prefect.utilities.annotations import quote
+from pydantic import SecretStr
 
 from classifaily_connectors.sandbox import Fault, Sandbox
-from prefect_classifaily import ClassifailyCredentials, aclassify, classify, classify_batch, get_usage
+from prefect_classifaily import ClassifailyCredentials, aclassify, classify, classify_batch, classify_table, get_usage
 
 KEY = "cai_live_5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2"
 INPUT = "Zebrafinch, I was charged twice for my subscription."
@@ -27,18 +29,22 @@ def block(sandbox: Sandbox) -> ClassifailyCredentials:
 
 
 @flow
-def good(credentials: ClassifailyCredentials) -> None:
+def good(credentials: ClassifailyCredentials, output: Path) -> None:
     kept = {"persist_result": True}
     classify.with_options(**kept)(INPUT, credentials=credentials, categories=TEAMS, explain=True)
     classify.map([INPUT, INPUT], credentials=unmapped(credentials), categories=unmapped(TEAMS)).result()
     classify_batch.with_options(**kept).submit(quote([INPUT]), credentials=credentials, categories=TEAMS).result()
     asyncio.run(aclassify(INPUT, credentials=credentials))
+    table = classify_table.with_options(**kept)
+    rows = quote([{"body": INPUT}])
+    table(rows, output, text="body", credentials=credentials, categories=TEAMS, explain=True)
     get_usage(credentials=credentials)
 
 
-def test_after_a_good_run(server: Any, block: ClassifailyCredentials, capfd: Any, caplog: Any) -> None:
+def test_after_a_good_run(server: Any, block: ClassifailyCredentials, capfd: Any, caplog: Any, tmp_path: Path) -> None:
     caplog.set_level(logging.DEBUG)
-    state = good(block, return_state=True)
+    block.store_url = SecretStr(f"sqlite:///{server.home / 'ledger-5ec2e7.db'}")
+    state = good(block, tmp_path / "labelled.csv", return_state=True)
     assert state.is_completed()
     assert_nothing_shown(server, state, capfd, caplog)
 

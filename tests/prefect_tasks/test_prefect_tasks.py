@@ -21,10 +21,12 @@ from prefect_classifaily import (
     ClassifailyCredentials,
     aclassify,
     aclassify_batch,
+    aclassify_table,
     aensure_schema,
     aget_usage,
     classify,
     classify_batch,
+    classify_table,
     ensure_schema,
     get_usage,
 )
@@ -32,6 +34,7 @@ from prefect_classifaily import (
 TWINS = [
     (classify, aclassify),
     (classify_batch, aclassify_batch),
+    (classify_table, aclassify_table),
     (ensure_schema, aensure_schema),
     (get_usage, aget_usage),
 ]

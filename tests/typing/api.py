@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, assert_type
 
 import classifaily_connectors as cc
+from classifaily_connectors.enums import label_of
 from classifaily_connectors.errors import Outcome
 from classifaily_connectors.operations.jobs import Page
-from classifaily_connectors.taxonomy import fingerprint, parse_categories
+from classifaily_connectors.taxonomy import CategoryLike, fingerprint, parse_categories
+
+
+class Team(Enum):
+    """A category set; see `taxonomies` and `taxonomies_async`."""
+
+    billing = "Payments, refunds, invoices"
+    technical = "Bugs and errors"
 
 
 def sync_calls(client: cc.ClassifailyClient) -> None:
@@ -62,6 +71,45 @@ async def async_calls(client: cc.AsyncClassifailyClient) -> None:
     assert_type(await client.webhooks.list(), Sequence[cc.WebhookEndpoint])
     async with cc.AsyncClassifailyClient() as entered:
         assert_type(entered, cc.AsyncClassifailyClient)
+
+
+def taxonomies(client: cc.ClassifailyClient, given: Sequence[CategoryLike], job: cc.Job) -> None:
+    answer = client.classify("text", categories=Team, mode="multi", explain=True)
+    assert_type(answer, cc.Classification[Team])
+    assert_type(answer.label, Team | None)
+    assert_type(answer.labels, tuple[cc.Label, ...])
+    assert_type(label_of(Team, job), Team | None)
+    assert_type(client.classify("text"), cc.Classification[str])
+    assert_type(client.classify("text", categories=given), cc.Classification[str])
+    assert_type(client.classify("text", categories=[Team.billing, "other"]), cc.Classification[str])
+    batch = client.batch(["text"], categories=Team, schema=17)
+    assert_type(batch, cc.BatchResult[Team])
+    assert_type(batch.results[0].label, Team | None)
+    run = client.classify_many(["text"], categories=Team, ledger=False)
+    assert_type(run, cc.BulkRun[Team])
+    assert_type([row.label for row in run], list[Team | None])
+    plain = client.classify_many(["text"], categories=given, schema=None, template="{a}", ordered=False)
+    assert_type(plain, cc.BulkRun[str])
+    assert_type([row.label for row in plain], list[str | None])
+    assert_type(client.plan(["text"], categories=Team, refresh="failed"), cc.Plan)
+
+
+async def taxonomies_async(client: cc.AsyncClassifailyClient) -> None:
+    assert_type((await client.classify("text", categories=Team)).label, Team | None)
+    assert_type((await client.batch(["text"], categories=Team)).results[0].label, Team | None)
+    run = client.classify_many(["text"], categories=Team)
+    assert_type(run, cc.AsyncBulkRun[Team])
+    assert_type([row.label async for row in run], list[Team | None])
+    assert_type(client.classify_many(["text"], categories=["a"]), cc.AsyncBulkRun[str])
+    assert_type(await client.plan(["text"], categories=["a"]), cc.Plan)
+
+
+def axes(client: cc.ClassifailyClient) -> None:
+    run = client.classify_axes(["text"], {"topic": ["a", "b"], "team": Team}, budget=cc.Budget(max_requests=9))
+    assert_type(run, cc.AxesRun)
+    assert_type(list(run), list[cc.AxesRow])
+    assert_type(next(iter(run))["team"], cc.Row[Any])
+    assert_type(client.plan_axes(["text"], {"team": Team}, text="body"), cc.Plan)
 
 
 def answers(answer: cc.Classification, job: cc.Job, batch: cc.BatchResult, usage: cc.Usage) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from classifaily_connectors import ClassifailyError, PlanRestrictionError
 from classifaily_connectors.bulk import engine
+from classifaily_connectors.sandbox import Fault
 
 if TYPE_CHECKING:
     from conftest import Shop
@@ -30,6 +31,13 @@ def test_batch_size_is_the_callers_else_the_plans(
     assert shop.plan(ROWS, batch_size=batch_size).batches == calls
     assert {row.status for row in shop.buy(ROWS, batch_size=batch_size)} == {"completed"}
     assert _calls(shop) == [200] * calls
+
+
+def test_batch_size_is_25_when_the_usage_cannot_be_read(shop: Shop) -> None:
+    shop.sandbox.inject(Fault(kind="500", method="GET", path="/usage", times=None))
+    assert {row.status for row in shop.buy(ROWS)} == {"completed"}
+    assert _calls(shop) == [200] * 5
+    assert shop.stats.remaining is None
 
 
 @pytest.mark.parametrize("status", [400, 403, 413])
@@ -77,6 +85,28 @@ def test_large_inputs_are_not_all_held_at_once(shop: Shop, monkeypatch: pytest.M
     rows = [f"invoice {n} {'long' * 10_000}" for n in range(100)]
     assert len(shop.buy(rows, batch_size=5)) == 100
     assert shop.paid() == 100
+    assert held <= 400_000 + 41_000
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["each its own", "all the same"])
+def test_rows_that_wait_to_be_given_out_are_held_too(shop: Shop, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """Issue: streamed, never materialised; a row keeps its input as a column until it is given out."""
+    monkeypatch.setattr(engine, "MAX_HELD_BYTES", 400_000)
+    shop.inject("delay", nth=1, seconds=0.5)
+    held = 0
+    feed = engine.Engine._take_in
+
+    def watch(self: engine.Engine, row: object) -> Any:
+        nonlocal held
+        waiting = [unit.columns for units in self.pending.values() for unit in units]
+        waiting += [ready.columns for ready, _size in self._rows.values()]
+        held = max(held, sum(len(columns["input"]) for columns in waiting if columns))
+        return feed(self, row)
+
+    monkeypatch.setattr(engine.Engine, "_take_in", watch)
+    rows = ({"input": f"invoice {0 if same else n} {'long' * 10_000}"} for n in range(100))
+    assert len(shop.buy(rows, batch_size=5)) == 100
+    assert shop.paid() == (1 if same else 100)
     assert held <= 400_000 + 41_000
 
 

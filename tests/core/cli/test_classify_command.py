@@ -45,7 +45,7 @@ def test_a_table_is_labelled_and_a_rerun_is_free(run: Any, tickets: Path, sandbo
 def test_plan_spends_nothing_and_is_right(run: Any, tickets: Path, sandbox: Sandbox) -> None:
     plan = run("classify", tickets, *ASK, "--plan", "--json")
     assert (plan.code, plan.json["to_buy"], plan.json["rows"], plan.json["fits"]) == (0, 40, 50, True)
-    assert "40 requests would be billed" in run("classify", tickets, *ASK, "--plan").out
+    assert "40 requests would be billed, in 1 call; nothing" in run("classify", tickets, *ASK, "--plan").out
     assert sandbox.bill().charged == 0
     assert run("classify", tickets, *ASK, "-o", "x.csv", "--json").json["billed"] == 40
     assert run("classify", tickets, *ASK, "--plan", "--json").json["already_paid"] == 40

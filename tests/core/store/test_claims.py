@@ -73,11 +73,14 @@ def test_processes_never_win_the_same_key(url: str, ledger: Ledger) -> None:
 def test_answers_claims_and_counts_are_one_commit(ledger: Ledger) -> None:
     run = ledger.start_run()
     ledger.claim(run, KEYS[:2])
-    changes = Changes(answers={KEYS[0]: "one"}, keys={KEYS[1], KEYS[2]}, spending={"a": 2, "b": -1})
-    done = ledger.commit(run, changes)
-    assert done.won == {KEYS[2]}
-    assert done.counts == {"a": 2, "b": -1}
-    found = ledger.lookup(KEYS[:4])
+    ledger.spend("b", 5)
+    keys, limits = dict.fromkeys(KEYS[1:5]), {"a": 2, "b": 9}
+    done = ledger.commit(run, Changes(answers={KEYS[0]: "one"}, keys=keys, limits=limits))
+    assert done.won == set(KEYS[2:5])
+    assert done.covered == set(KEYS[2:4]), "as many as every limit has room for, the first ones"
+    assert done.counts == {"a": 2, "b": 7}
+    assert ledger.commit(run, Changes(released=set(KEYS[3:5]), limits=limits, returned=1)).counts == {"a": 1, "b": 6}
+    found = ledger.lookup(KEYS[:5])
     assert {key: (each.state, each.answer) for key, each in found.items()} == {
         KEYS[0]: ("done", "one"),
         KEYS[1]: ("open", None),
@@ -89,10 +92,32 @@ def test_answers_claims_and_counts_are_one_commit(ledger: Ledger) -> None:
 def test_a_commit_that_fails_leaves_nothing_behind(ledger: Ledger) -> None:
     run = ledger.start_run()
     ledger.claim(run, KEYS[:1])
-    broken = Changes(answers={KEYS[0]: "one"}, keys={KEYS[1]}, spending={"a": None})  # type: ignore[dict-item]
+    broken = Changes(answers={KEYS[0]: "one"}, keys={KEYS[1]: None}, limits={None: 1})  # type: ignore[dict-item]
     with pytest.raises(Exception, match=r"(?i)null"):
         ledger.commit(run, broken)
     assert [each.state for each in ledger.lookup(KEYS).values()] == ["open"]
+
+
+def test_limits_hold_for_claims_taken_over_and_for_the_first_ones_alone(ledger: Ledger) -> None:
+    dead, run = ledger.start_run(), ledger.start_run()
+    ledger.claim(dead, KEYS[:2])
+    stale = ledger.lookup(KEYS[:2])
+    changes = Changes(keys=dict.fromkeys(KEYS[2:4]), stale=stale, limits={"a": 9}, at_most=3)
+    done = ledger.commit(run, changes)
+    assert done.won == set(KEYS[:4])
+    assert done.covered == {KEYS[2], KEYS[3], next(iter(stale))}
+    assert done.counts == {"a": 3}
+
+
+def test_counts_tell_what_other_live_runs_have_not_settled(ledger: Ledger) -> None:
+    mine, other, ended = ledger.start_run(), ledger.start_run(), ledger.start_run()
+    for run, keys in ((mine, KEYS[:1]), (other, KEYS[1:5]), (ended, KEYS[5:7])):
+        ledger.commit(run, Changes(keys=dict.fromkeys(keys), limits={"a": 99}))
+    ledger.finish(other, {KEYS[1]: "one"})
+    ledger.park(KEYS[2:3])
+    ledger.end_run(ended)
+    assert ledger.counts(mine, ["a", "b"]) == ({"a": 7, "b": 0}, 3)
+    assert ledger.counts(other, ["a"]) == ({"a": 7}, 1)
 
 
 def test_a_stale_entry_is_taken_over_once(ledger: Ledger) -> None:

@@ -1,70 +1,27 @@
 """One task, one ClassifAIly operation.
 
-The law of this file: arguments are checked where the DAG is written, as far as that needs nothing but the argument;
-`execute` asks the hook, and hands XCom a small JSON summary that never holds an input. An input shows where Airflow
-itself puts it: in Rendered Templates (the first `[core] max_templated_field_length` characters of every template
-field) and, when another task produced it, in that task's XCom.
+The law of this file: `execute` asks the hook, and hands XCom a small JSON summary that never holds an input. An input
+shows where Airflow itself puts it: in Rendered Templates (the first `[core] max_templated_field_length` characters of
+every template field) and, when another task produced it, in that task's XCom.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from airflow.sdk import BaseOperator
-
-from airflow_provider_classifaily.errors import fail_fast
 from airflow_provider_classifaily.hooks import ClassifailyHook
+from airflow_provider_classifaily.operators.base import ClassifailyOperator, check_share, check_top_n
+from airflow_provider_classifaily.summaries import answer_summary, batch_summary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from classifaily_connectors import BatchResult, ClassifailyClient, Classification
-
-    Categories = Sequence[str | Mapping[str, Any]] | XComArg | str
-    """Names, or mappings with `name` and perhaps `description` and `examples`."""
-    SchemaId = int | str | XComArg
-
-MAX_TOP_N = 10
-MODES = ("single", "multi", "top_n")
+    from airflow_provider_classifaily.operators.base import Categories, SchemaId
+    from classifaily_connectors import ClassifailyClient
 
 
-class _ClassifailyOperator(BaseOperator):
-    """What every operation needs: a connection, and categories of some kind."""
-
-    template_fields_renderers: ClassVar[dict[str, str]] = {"categories": "json"}
-    ui_color = "#e3e8ff"
-
-    def __init__(
-        self,
-        *,
-        categories: Categories | None,
-        type: str | None,
-        mode: str | None,
-        classifaily_conn_id: str,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)  # pyright: ignore[reportUnknownMemberType]
-        self.categories = categories
-        self.type = type
-        self.mode = mode
-        self.classifaily_conn_id = classifaily_conn_id
-        _check_mode(mode)
-
-    @contextmanager
-    def _client(self, *, paid: bool = True) -> Generator[ClassifailyClient]:
-        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(paid=paid):
-            yield hook.get_conn()
-
-    @property
-    def _categories(self) -> Sequence[str | Mapping[str, Any]] | None:
-        """The categories once templates are rendered."""
-        return cast("Sequence[str | Mapping[str, Any]] | None", self.categories)
-
-
-class ClassifailyClassifyOperator(_ClassifailyOperator):
+class ClassifailyClassifyOperator(ClassifailyOperator):
     """Classify one input (API reference, Classify); costs one request.
 
     `input` is a text or a public URL; with `type="image"` also a data URI. `schema` (the id of a saved schema) beats
@@ -97,8 +54,8 @@ class ClassifailyClassifyOperator(_ClassifailyOperator):
         self.top_n = top_n
         self.threshold = threshold
         self.explain = explain
-        _check_top_n(top_n, mode)
-        _check_threshold(threshold)
+        check_top_n(top_n, mode)
+        check_share("threshold", threshold)
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Classify, and return the summary for XCom."""
@@ -114,10 +71,10 @@ class ClassifailyClassifyOperator(_ClassifailyOperator):
                 explain=self.explain,
             )
         self.log.info("Classified as %s, confidence %s (job %s)", answer.label, answer.confidence, answer.id)
-        return {**_summary(answer), "job_id": answer.id}
+        return {**answer_summary(answer), "job_id": answer.id}
 
 
-class ClassifailyBatchOperator(_ClassifailyOperator):
+class ClassifailyBatchOperator(ClassifailyOperator):
     """Classify several inputs in ONE API call (API reference, Batch); each item costs one request.
 
     `items` are inputs, or mappings with `input` and perhaps `id`, `type` and `categories`; more of them than the plan's
@@ -150,7 +107,7 @@ class ClassifailyBatchOperator(_ClassifailyOperator):
         self.schema = schema
         self.threshold = threshold
         self.explain = explain
-        _check_threshold(threshold)
+        check_share("threshold", threshold)
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Classify all items, and return the summary for XCom."""
@@ -168,13 +125,13 @@ class ClassifailyBatchOperator(_ClassifailyOperator):
                 threshold=self.threshold,
                 explain=self.explain,
             )
-        summary = _batch_summary(answer)
+        summary = batch_summary(answer)
         counts = {name: summary[name] for name in ("total", "completed", "failed", "labels")}
         self.log.info("Batch %s: %s", answer.id, counts)
         return summary
 
 
-class ClassifailySchemaOperator(_ClassifailyOperator):
+class ClassifailySchemaOperator(ClassifailyOperator):
     """Make sure that a saved schema of this name has exactly these categories (API reference, Schemas); free.
 
     Found, updated or created; compared by the content of the categories, `type` and `mode`, so that running it again
@@ -215,30 +172,6 @@ class ClassifailySchemaOperator(_ClassifailyOperator):
         return schema.id
 
 
-def _summary(answer: Classification) -> dict[str, Any]:
-    return {
-        "label": answer.label,
-        "confidence": answer.confidence,
-        "labels": [{"label": each.label, "confidence": each.confidence} for each in answer.labels],
-        "explanation": answer.explanation,
-        "status": answer.status,
-        "error": str(answer.error) if answer.error else None,
-    }
-
-
-def _batch_summary(answer: BatchResult) -> dict[str, Any]:
-    failed = sum(each.failed for each in answer.results)
-    return {
-        "batch_id": answer.id,
-        "status": answer.status,
-        "total": len(answer.results),
-        "completed": len(answer.results) - failed,
-        "failed": failed,
-        "labels": dict(Counter(each.label for each in answer.results if each.label is not None)),
-        "results": [{"id": each.id, **_summary(each)} for each in answer.results],
-    }
-
-
 def _refuse_too_many(items: Sequence[object], client: ClassifailyClient) -> None:
     from classifaily_connectors import InvalidRequestError
 
@@ -249,28 +182,3 @@ def _refuse_too_many(items: Sequence[object], client: ClassifailyClient) -> None
             f"use .partial(...).expand(items=chunks) with at most {allowed} in a chunk",
             outcome="not_sent",
         )
-
-
-# The core checks the same again before it sends. Here it is the DAG's author who is told, when the DAG is written; and
-# a DAG file that only builds operators must not load the core.
-
-
-def _check_mode(mode: str | None) -> None:
-    if mode is not None and mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-
-
-def _check_top_n(top_n: object, mode: str | None) -> None:
-    if top_n is None:
-        return
-    if isinstance(top_n, bool) or not isinstance(top_n, int) or not 1 <= top_n <= MAX_TOP_N:
-        raise ValueError(f"top_n is {top_n!r}; it must be a whole number from 1 to {MAX_TOP_N}")
-    if mode not in (None, "top_n"):
-        raise ValueError(f"top_n goes with mode='top_n', not with mode={mode!r}")
-
-
-def _check_threshold(threshold: object) -> None:
-    if threshold is None:
-        return
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold!r}; it must be a number from 0 to 1")

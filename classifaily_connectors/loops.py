@@ -1,10 +1,10 @@
-"""One asynchronous client per event loop.
+"""One asynchronous client per event loop, for an object that many loops may ask.
 
-Dagster keeps one loop for a run and runs `async def` assets on it; others call `asyncio.run` inside an asset, which
-makes a loop and ends it. Connections belong to the loop they were opened on.
+Connections belong to the loop they were opened on, and a platform may run several: one of its own for a whole run, and
+one for every `asyncio.run` of its users.
 
-The law of this file: a client never outlives its loop. Ending a loop closes its asynchronous generators (asyncio.run
-does so, and so does Dagster), so each client is watched by one.
+The law of this file: a client never outlives its loop. Whoever ends a loop closes its asynchronous generators
+(`asyncio.run` does, and so do the platforms), so each client is watched by one.
 """
 
 from __future__ import annotations

@@ -1,16 +1,21 @@
-"""The keyword arguments of the core's operations, once, for everything here that passes them on.
+"""The keyword arguments of the operations, once, for everything that passes them on.
 
-The law of this file: it names what `ClassifailyClient` takes and nothing more; a test holds the two equal.
+The law of this file: it names what `ClassifailyClient` and `classify_table` take and nothing more; a test holds them
+equal.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from classifaily_connectors.tables.job import TableOptions
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from classifaily_connectors import Schema
+    from classifaily_connectors.models import Schema
+    from classifaily_connectors.places import Address
+    from classifaily_connectors.tables.checking import OnInvalid
     from classifaily_connectors.taxonomy import CategoryLike
 
 
@@ -43,3 +48,15 @@ class SchemaOptions(TypedDict, total=False):
     description: str | None
     type: str | None
     mode: str | None
+
+
+class ClassifyTableOptions(TableOptions, total=False):
+    """Options of `classify_table`; see there."""
+
+    text: str | None
+    template: str | None
+    output: Address | None
+    id_column: str | None
+    prefix: str
+    max_error_ratio: float | None
+    on_invalid: OnInvalid

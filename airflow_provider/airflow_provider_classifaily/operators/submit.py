@@ -1,0 +1,98 @@
+"""A job submitted in one task and waited for in another.
+
+The law of this file: an input is submitted once. The job's id is in the ledger as soon as the API has given it, so
+that a retry, a cleared task and a worker that died pick the job up and pay nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_provider_classifaily.errors import fail_fast
+from airflow_provider_classifaily.hooks import ClassifailyHook
+from airflow_provider_classifaily.operators.base import (
+    ClassifailyOperator,
+    check_choice,
+    check_share,
+    check_top_n,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+    from airflow_provider_classifaily.operators.base import Categories, SchemaId
+
+ON_UNKNOWN = ("park", "resend")
+
+
+class ClassifailySubmitOperator(ClassifailyOperator):
+    """Queue one input (`async: true`, API reference, Classify) and hand on its job's id; costs one request, once.
+
+    Take the result with `ClassifailyWebhookSensor(job_id=submit.output)` or `ClassifailyJobSensor`. The same input and
+    the same question give the same job, in every run, unless it failed, the API has forgotten it, or `refresh=True`.
+    Media behind a URL are told apart by `identity` (a hash, an etag); without one, each task instance has its own job.
+    A worker that dies while the request is under way leaves an open question: the task then fails, unless
+    `on_unknown="resend"` (may pay twice). `ledger` is a store URL, by default the hook's. The other arguments are
+    those of `ClassifailyClassifyOperator`.
+
+    XCom: the job's id. Raises ValueError at definition for a wrong argument, and what `fail_fast` says.
+    """
+
+    template_fields = ("classifaily_conn_id", "input", "categories", "schema", "identity", "ledger")
+
+    def __init__(
+        self,
+        *,
+        input: str | XComArg,
+        categories: Categories | None = None,
+        schema: SchemaId | None = None,
+        type: str = "text",
+        mode: str | None = None,
+        top_n: int | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        identity: str | None = None,
+        ledger: str | None = None,
+        refresh: bool = False,
+        on_unknown: str = "park",
+        classifaily_conn_id: str = ClassifailyHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(categories=categories, type=type, mode=mode, classifaily_conn_id=classifaily_conn_id, **kwargs)
+        self.input = input
+        self.schema = schema
+        self.top_n = top_n
+        self.threshold = threshold
+        self.explain = explain
+        self.identity = identity
+        self.ledger = ledger
+        self.refresh = refresh
+        self.on_unknown = on_unknown
+        check_top_n(top_n, mode)
+        check_share("threshold", threshold)
+        check_choice("on_unknown", on_unknown, ON_UNKNOWN)
+
+    def execute(self, context: Context) -> str | None:
+        """Submit, or find what was submitted; the job's id."""
+        from classifaily_connectors.submitting import submit_once
+
+        task = cast("Any", context)["ti"]
+        itself = f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
+        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast():
+            job = submit_once(
+                hook.get_conn(),
+                cast("str", self.input),
+                ledger=self.ledger or hook.store_url(),
+                identity=self.identity or (None if self.type == "text" else itself),
+                on_unknown=cast("Any", self.on_unknown),
+                refresh=self.refresh,
+                categories=self._categories,
+                schema=cast("int | str | None", self.schema),
+                type=self.type or "text",
+                mode=self.mode,
+                top_n=self.top_n,
+                threshold=self.threshold,
+                explain=self.explain,
+            )
+        self.log.info("The job is %s (%s)", job.id, job.status)
+        return job.id

@@ -1,0 +1,241 @@
+"""A whole table in one task, each distinct row paid once.
+
+The law of this file: no row passes through Airflow. Rows go from the source to the target inside the task; what
+Airflow keeps (XCom, log, asset event) is counts, labels and places.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+from airflow_provider_classifaily.errors import fail_fast
+from airflow_provider_classifaily.hooks import ClassifailyHook
+from airflow_provider_classifaily.operators.base import (
+    ClassifailyOperator,
+    check_choice,
+    check_share,
+    check_top_n,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, ObjectStoragePath, XComArg
+
+    from airflow_provider_classifaily.operators.base import Categories, SchemaId
+    from classifaily_connectors import Progress
+
+    Address = str | ObjectStoragePath | XComArg
+
+T = TypeVar("T")
+NATIVE = "a template needs a DAG with render_template_as_native_obj=True"
+ON_UNKNOWN = ("park", "reconcile", "resend")
+ON_INVALID = ("raise", "skip")
+SHOW_SECONDS, LOG_SECONDS = 2.0, 15.0
+
+
+class ClassifailyTableOperator(ClassifailyOperator):
+    """Label a table, each distinct row paid once: CSV, JSONL or Parquet in, the same rows and the answers out.
+
+    `source` and `target` are paths or object-storage URIs, as Airflow writes them: in `s3://my_aws@bucket/key.csv` the
+    connection `my_aws` brings the credentials; without one the file system finds its own. (`output` is the name of a
+    task's XCom.) `text` names the column to classify, `template` joins several ("Subject: {subject}\\n\\n{body}").
+
+    What was paid is kept in a ledger, so a retry, a rerun, a cleared task and another worker reuse it: `ledger` is a
+    store URL, by default the hook's (`ClassifailyHook.store_url`), or False for none; then nothing is retried, as a
+    retry would pay again. `refresh=True` pays again on purpose, `"failed"` for the failed rows. `on_unknown` says what
+    to do with rows that may have been paid without an answer: park, reconcile (ask the API's history) or resend.
+    `budget` and `policy` are the arguments of the core's `Budget` and `ConfidencePolicy`, as mappings. The other
+    arguments are those of `classifaily_connectors.classify_table`.
+
+    XCom: `{output, rows, resumed, billed, reused, duplicate, statuses, labels, routes, remaining, seconds}`, and as
+    `progress` the same live. The outlet assets' events carry the summary too. Raises ValueError at definition for a
+    wrong argument, and what `fail_fast` says.
+    """
+
+    template_fields = (
+        "classifaily_conn_id", "source", "target", "text", "template", "categories", "schema", "ledger", "refresh",
+        "budget", "policy",
+    )  # fmt: skip
+    template_fields_renderers: ClassVar[dict[str, str]] = {"categories": "json", "budget": "json", "policy": "json"}
+
+    def __init__(
+        self,
+        *,
+        source: Address,
+        target: Address,
+        text: str | None = None,
+        template: str | None = None,
+        id_column: str | None = None,
+        identity: str | None = None,
+        prefix: str = "",
+        categories: Categories | None = None,
+        schema: SchemaId | None = None,
+        type: str = "text",
+        mode: str | None = None,
+        top_n: int | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        ledger: str | Literal[False] | None = None,
+        refresh: bool | str = False,
+        on_unknown: str = "park",
+        budget: Mapping[str, Any] | str | None = None,
+        policy: Mapping[str, Any] | str | None = None,
+        max_error_ratio: float | None = None,
+        on_invalid: str = "raise",
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        classifaily_conn_id: str = ClassifailyHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(categories=categories, type=type, mode=mode, classifaily_conn_id=classifaily_conn_id, **kwargs)
+        self.source = source
+        self.target = target
+        self.text = text
+        self.template = template
+        self.id_column = id_column
+        self.identity = identity
+        self.prefix = prefix
+        self.schema = schema
+        self.top_n = top_n
+        self.threshold = threshold
+        self.explain = explain
+        self.ledger = ledger
+        self.refresh = refresh
+        self.on_unknown = on_unknown
+        self.budget = budget
+        self.policy = policy
+        self.max_error_ratio = max_error_ratio
+        self.on_invalid = on_invalid
+        self.batch_size = batch_size
+        self.concurrency = concurrency
+        check_top_n(top_n, mode)
+        check_share("threshold", threshold)
+        check_share("max_error_ratio", max_error_ratio)
+        check_choice("on_unknown", on_unknown, ON_UNKNOWN)
+        check_choice("on_invalid", on_invalid, ON_INVALID)
+        if text is not None and template is not None:
+            raise ValueError("text and template exclude each other: a template names its own columns")
+        if ledger is False:
+            self.retries = (
+                0  # whatever the DAG's default_args say: not even a killed worker is followed by a second try
+            )
+        self._running = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Label the table, and return the summary for XCom."""
+        from airflow.sdk import Asset
+
+        from classifaily_connectors import Budget, ConfidencePolicy, classify_table
+        from classifaily_connectors.tables.report import markdown, summary
+        from classifaily_connectors.taxonomy import refuse
+
+        kept = self.ledger is not False
+        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(kept=kept), self._killable():
+            if self.refresh not in (True, False, "failed"):
+                raise refuse(f"refresh is {self.refresh!r}; it must be True, False or 'failed'; {NATIVE}")
+            result = classify_table(
+                hook.get_conn(),
+                _place(self.source),
+                output=_place(self.target),
+                text=self.text,
+                template=self.template,
+                id_column=self.id_column,
+                identity=self.identity,
+                prefix=self.prefix,
+                categories=self._categories,
+                schema=cast("int | str | None", self.schema),
+                type=self.type or "text",
+                mode=self.mode,
+                top_n=self.top_n,
+                threshold=self.threshold,
+                explain=self.explain,
+                ledger=(self.ledger or hook.store_url()) if kept else False,
+                refresh=cast("Any", self.refresh),
+                on_unknown=cast("Any", self.on_unknown),
+                budget=_made(Budget, self.budget),
+                policy=_made(ConfidencePolicy, self.policy),
+                max_error_ratio=self.max_error_ratio,
+                on_invalid=cast("Any", self.on_invalid),
+                batch_size=self.batch_size,
+                concurrency=self.concurrency,
+                progress=self._show(context),
+            )
+        told = {**summary(result), "output": str(self.target)}
+        self.log.info("Labelled %s\n%s", self.target, markdown(told))
+        events = cast("Any", context)["outlet_events"]
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                events[outlet].extra.update(told)
+        return told
+
+    def on_kill(self) -> None:
+        """Buy nothing more; what is under way is let end and kept, for as long as Airflow waits."""
+        if self._running:
+            self._running = False
+            from airflow.providers.common.compat.sdk import AirflowException
+
+            raise AirflowException("told to stop: nothing more is bought, and what was paid is kept")
+
+    @contextmanager
+    def _killable(self) -> Generator[None]:
+        # Airflow calls on_kill in this thread, in the middle of the run, but also after an execution_timeout ended it.
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+    def _show(self, context: Context) -> Callable[[Progress], None]:
+        """Progress as Airflow shows it: an XCom that is renewed while the task runs, and now and then a log line."""
+        task = cast("Any", context)["ti"]
+        shown = logged = -LOG_SECONDS
+
+        def show(progress: Progress) -> None:
+            nonlocal shown, logged
+            now = time.monotonic()
+            if now - shown >= SHOW_SECONDS or progress.done == progress.total:
+                shown = now
+                task.xcom_push("progress", asdict(progress))
+            if now - logged >= LOG_SECONDS:
+                logged = now
+                self.log.info("%s", _words(progress))
+
+        return show
+
+
+def _words(progress: Progress) -> str:
+    of = "" if progress.total is None else f" of {progress.total:,}"
+    left = "" if progress.eta is None else f", about {progress.eta:,.0f} s left"
+    return (
+        f"{progress.done:,}{of} rows: {progress.billed:,} billed, {progress.reused:,} reused, "
+        f"{progress.duplicate:,} duplicates, {progress.failed:,} failed{left}"
+    )
+
+
+def _place(address: Address) -> Any:
+    """The address for the core: a path object that brings Airflow's connection along, where one is named."""
+    from airflow.sdk import ObjectStoragePath
+
+    if isinstance(address, str) and "@" in urlsplit(address).netloc:
+        return ObjectStoragePath(address)
+    return address
+
+
+def _made(kind: Callable[..., T], given: Mapping[str, Any] | str | None) -> T | None:
+    """A Budget or ConfidencePolicy from its arguments."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        try:
+            return kind(**given)
+        except TypeError as error:
+            problem = str(error)
+    else:
+        problem = "it must be a mapping of its arguments"
+    from classifaily_connectors.taxonomy import refuse
+
+    raise refuse(f"{kind.__name__}: {problem}; {NATIVE}")

@@ -1,0 +1,156 @@
+"""What the triggerer does for us: wait for a job, and watch for finished ones.
+
+The law of this file: only the asynchronous client, so that nothing blocks the triggerer's loop; arguments and events
+are ids and times, never a secret or a result (Airflow stores and logs both); times are absolute, so they mean the same
+after a restart; and nothing outside this process is touched when a trigger is cleaned up. The arguments are frozen: a
+trigger of the last version is still in Airflow's database when the next one starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+
+from airflow_provider_classifaily.hooks import ClassifailyHook
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store.delivery import Delivery
+    from classifaily_connectors.webhooks import Feed
+
+WATERMARK = "classifaily_deliveries_seen"
+
+
+class ClassifailyJobTrigger(BaseTrigger):
+    """Fires once, when the job has ended or the deadline has come; all waiting triggers share one poller.
+
+    `source` names whose webhooks tell of the end; None asks the API alone. `deadline` and `not_before` are seconds
+    since the epoch. The event is `{job_id, outcome, settled_by, error}`, `outcome` being settled, timeout or error.
+    """
+
+    def __init__(
+        self, *, job_id: str, classifaily_conn_id: str, source: str | None, deadline: float, not_before: float = 0.0
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.classifaily_conn_id = classifaily_conn_id
+        self.source = source
+        self.deadline = deadline
+        self.not_before = not_before
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class path and the arguments, exactly as they were given."""
+        arguments = {
+            "job_id": self.job_id,
+            "classifaily_conn_id": self.classifaily_conn_id,
+            "source": self.source,
+            "deadline": self.deadline,
+            "not_before": self.not_before,
+        }
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield the one event."""
+        event = {"job_id": self.job_id, **await self._outcome()}
+        await asyncio.sleep(self.not_before - time.time())
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _outcome(self) -> dict[str, Any]:
+        from classifaily_connectors import ClassifailyError, JobTimeoutError
+        from classifaily_connectors.webhooks import await_for_job
+
+        try:
+            async with ClassifailyHook(self.classifaily_conn_id) as hook:
+                client = await hook.aget_conn()
+                if self.source is None:
+                    settled = await await_for_job(client, self.job_id, deadline=self.deadline)
+                else:
+                    where = await hook.adeliveries(self.source)
+                    settled = await await_for_job(client, self.job_id, deadline=self.deadline, **where)
+        except JobTimeoutError:
+            return {"outcome": "timeout"}
+        except ClassifailyError as error:
+            return {"outcome": "error", "error": f"{type(error).__name__}: {error}"}
+        return {"outcome": "settled", "settled_by": settled.settled_by}
+
+
+class ClassifailyEventTrigger(BaseEventTrigger):
+    """Fires for every webhook that arrives: for an `AssetWatcher`, so that finished jobs schedule a DAG.
+
+    `events` names those that count, such as job.completed; None is all. The event is `{job_id, event, source}`.
+    On Airflow 3.3 or newer a watermark is kept in the asset's state store, and what arrived while the triggerer was
+    down is told afterwards (a delivery may be told twice, never not at all); before, it begins with what arrives next.
+    """
+
+    def __init__(
+        self,
+        *,
+        classifaily_conn_id: str = ClassifailyHook.default_conn_name,
+        source: str = "default",
+        events: Sequence[str] | None = None,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.classifaily_conn_id = classifaily_conn_id
+        self.source = source
+        self.events = None if events is None else list(events)
+        self.poll_seconds = poll_seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class path and the arguments."""
+        arguments = {
+            "classifaily_conn_id": self.classifaily_conn_id,
+            "source": self.source,
+            "events": self.events,
+            "poll_seconds": self.poll_seconds,
+        }
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch, for ever."""
+        from classifaily_connectors.webhooks import open_feed
+
+        async with ClassifailyHook(self.classifaily_conn_id) as hook:
+            feed = await asyncio.to_thread(open_feed, **await hook.adeliveries(self.source))
+        try:
+            seen = await self._watermark(feed)
+            while True:
+                arrived = await self._arrived(feed, seen)
+                for delivery in arrived:
+                    if self.events is None or delivery.event in self.events:
+                        told = {"job_id": delivery.job_id, "event": delivery.event, "source": delivery.source}
+                        yield TriggerEvent(told)  # type: ignore[no-untyped-call]
+                await asyncio.sleep(self.poll_seconds)
+                if arrived:  # after a while, in which Airflow has written them down
+                    seen = arrived[-1].seq
+                    await self._remember(seen)
+        finally:
+            feed.close()
+
+    async def _arrived(self, feed: Feed, seen: int) -> list[Delivery]:
+        from classifaily_connectors import ClassifailyError
+
+        try:
+            return await asyncio.to_thread(feed.after, seen, source=self.source)
+        except ClassifailyError as error:
+            self.log.warning("the feed could not be read, and is read again: %s", error)
+            return []
+
+    async def _watermark(self, feed: Feed) -> int:
+        kept = None if self._state is None else await self._state.aget(WATERMARK)
+        if kept is not None:
+            return int(kept)
+        head = await asyncio.to_thread(feed.head)
+        await self._remember(head)
+        return head
+
+    async def _remember(self, seen: int) -> None:
+        if self._state is not None:
+            await self._state.aset(WATERMARK, seen)
+
+    @property
+    def _state(self) -> Any:
+        return getattr(self, "asset_state_store", None)  # Airflow 3.3 or newer

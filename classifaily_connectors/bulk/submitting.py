@@ -1,0 +1,210 @@
+"""One input, submitted once: a retry, a resumed run or a second worker gets the job that is already there.
+
+The law of this file: the intent to pay is in the ledger before the request leaves, and the job's id as soon as it is
+known. What may have been paid without leaving an id is never sent again unless the caller says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+
+from classifaily_connectors.bulk.rows import Verdict
+from classifaily_connectors.bulk.terms import Terms
+from classifaily_connectors.errors import ClassifailyError, JobTimeoutError, OutcomeUnknownError
+from classifaily_connectors.identity import Reference, Resolver
+from classifaily_connectors.models import Job
+from classifaily_connectors.operations import payloads
+from classifaily_connectors.taxonomy import parse_categories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from classifaily_connectors.async_client import AsyncClassifailyClient
+    from classifaily_connectors.client import ClassifailyClient
+    from classifaily_connectors.media import Input
+    from classifaily_connectors.models import Schema
+    from classifaily_connectors.operations.payloads import ClassifyOptions
+    from classifaily_connectors.store import Entry, Ledger
+    from classifaily_connectors.taxonomy import CategoryLike
+
+_LOOK_AGAIN = 0.2
+_LEASE = 180.0
+"""Seconds a submitter may be silent: more than the longest answer takes."""
+
+
+def submit_once(
+    client: ClassifailyClient,
+    input: Input,
+    *,
+    ledger: Ledger | str,
+    categories: Iterable[CategoryLike] | None = None,
+    identity: str | None = None,
+    refresh: bool = False,
+    on_unknown: Literal["park", "resend"] = "park",
+    **options: Unpack[ClassifyOptions],
+) -> Job:
+    """The job of this input: submitted now, or found in the ledger; costs one request the first time.
+
+    `ledger` is a store URL or a Ledger, shared with `classify_many` and `classify_table`: what one of them bought, the
+    others know. Audio and video need an `identity` (unless they lie in an object store), because a URL does not tell
+    what lies behind it. `refresh` pays anew on purpose. The job may have ended already (`job.done`); else wait for its
+    id. The rest is as in `ClassifailyClient.submit`.
+
+    Raises OutcomeUnknownError when an earlier request may have been paid and left no job id: settle it
+    (`classifaily ledger`), or choose `on_unknown="resend"`; and what `submit` raises.
+    """
+    purchase = Purchase(ledger, resend=on_unknown == "resend", refresh=refresh)
+    try:
+        value = _resolved(input, identity, options)
+        schema = options.get("schema")
+        saved = None if schema is None else client.schemas.get(_id(schema))
+        job = purchase.begin(_terms(client.base_url, categories, saved, options), value)
+        if job is None:
+            try:
+                job = client.submit(value, categories=categories, **options)
+            except ClassifailyError as error:
+                purchase.failed(error)
+                raise
+            purchase.submitted(job)
+        return job
+    finally:
+        purchase.close()
+
+
+async def asubmit_once(
+    client: AsyncClassifailyClient,
+    input: Input,
+    *,
+    ledger: Ledger | str,
+    categories: Iterable[CategoryLike] | None = None,
+    identity: str | None = None,
+    refresh: bool = False,
+    on_unknown: Literal["park", "resend"] = "park",
+    **options: Unpack[ClassifyOptions],
+) -> Job:
+    """`submit_once` for the asynchronous client: the ledger is read and written beside the event loop."""
+    purchase = await asyncio.to_thread(Purchase, ledger, resend=on_unknown == "resend", refresh=refresh)
+    try:
+        value = await asyncio.to_thread(_resolved, input, identity, options)
+        schema = options.get("schema")
+        saved = None if schema is None else await client.schemas.get(_id(schema))
+        terms = _terms(client.base_url, categories, saved, options)
+        job = await asyncio.to_thread(purchase.begin, terms, value)
+        if job is None:
+            try:
+                job = await client.submit(value, categories=categories, **options)
+            except ClassifailyError as error:
+                await asyncio.to_thread(purchase.failed, error)
+                raise
+            await asyncio.to_thread(purchase.submitted, job)
+        return job
+    finally:
+        await asyncio.to_thread(purchase.close)
+
+
+class Purchase:
+    """One input's way through the ledger: `begin`, then `submitted` or `failed`, then `close`."""
+
+    def __init__(self, ledger: Ledger | str, *, resend: bool, refresh: bool) -> None:
+        from classifaily_connectors.store import Ledger
+
+        self._owned = isinstance(ledger, str)
+        self._ledger = Ledger(ledger, lease=_LEASE) if isinstance(ledger, str) else ledger
+        self._resend, self._refresh = resend, refresh
+        self._run_id = self._ledger.start_run()
+        self._key = b""
+
+    def begin(self, terms: Terms, value: Input) -> Job | None:
+        """The job that is there already, or None once the input is ours to pay for; waits for whoever is at it."""
+        terms.namespace, terms.durable = self._ledger.namespace, True
+        self._key = terms.unit(0, {"input": value}).key
+        while True:
+            entry = self._ledger.lookup([self._key]).get(self._key)
+            if entry is None:
+                ours = self._ledger.claim(self._run_id, [self._key])
+            elif self._under_way(entry):
+                time.sleep(_LOOK_AGAIN)
+                continue
+            elif self._refresh or (self._resend and _lost(entry)):
+                ours = self._ledger.take_over(self._run_id, [entry])
+            else:
+                return _job_of(entry)
+            if ours:
+                return None
+
+    def _under_way(self, entry: Entry) -> bool:
+        return entry.state == "open" and entry.job_id is None and bool(self._ledger.live_runs([entry.run_id]))
+
+    def submitted(self, job: Job) -> None:
+        """Keep the job's id, or its answer if it has ended already.
+
+        Raises OutcomeUnknownError when the server named no job.
+        """
+        if job.done:
+            self._ledger.finish(self._run_id, {self._key: Verdict.of(job, job.id).dump()})
+        elif job.id is not None:
+            self._ledger.attach(self._run_id, [self._key], job.id)
+        else:
+            self._ledger.park([self._key])
+            raise OutcomeUnknownError("the server accepted the request but named no job: it may have been billed")
+
+    def failed(self, error: ClassifailyError) -> None:
+        """Give the claim back if the request certainly was not executed."""
+        if isinstance(error, OutcomeUnknownError | JobTimeoutError):
+            self._ledger.park([self._key])
+        else:
+            self._ledger.release(self._run_id, [self._key])
+
+    def close(self) -> None:
+        """Say that this submitter is gone: a claim without a job is an open question from now on."""
+        self._ledger.end_run(self._run_id)
+        if self._owned:
+            self._ledger.close()
+
+
+def _lost(entry: Entry) -> bool:
+    return entry.state != "done" and entry.job_id is None
+
+
+def _job_of(entry: Entry) -> Job:
+    if _lost(entry) and entry.answer is None:
+        raise OutcomeUnknownError("an earlier request for this input may have been paid, and left no job id")
+    if entry.answer is None:
+        return Job.model_validate({"id": entry.job_id, "status": "pending"})
+    verdict = Verdict.load(entry.answer)
+    told: dict[str, Any] = {"id": verdict.job_id, "status": "failed" if verdict.failed else "completed"}
+    error = {"message": verdict.error} if verdict.failed else None
+    return Job.model_validate({**told, "labels": [each.model_dump() for each in verdict.labels], "error": error})
+
+
+def _resolved(input: Input, identity: str | None, options: ClassifyOptions) -> Input:
+    value = Resolver()(input, options.get("type", "text"))
+    return Reference(str(value), identity) if identity is not None and isinstance(value, str) else value
+
+
+def _terms(
+    base_url: str, categories: Iterable[CategoryLike] | None, saved: Schema | None, options: ClassifyOptions
+) -> Terms:
+    parsed = None if categories is None or saved is not None else parse_categories(categories)
+    shared = payloads.Shared(
+        categories=parsed,
+        schema=options.get("schema"),
+        mode=options.get("mode"),
+        threshold=options.get("threshold"),
+        explain=options.get("explain", False),
+    )
+    terms = Terms(
+        shared=payloads.shared(shared, top_n=options.get("top_n")),
+        type=options.get("type", "text"),
+        categories=parsed,
+        base_url=base_url,
+    )
+    if saved is not None:
+        terms.take_over(saved)
+    return terms
+
+
+def _id(schema: Any) -> int | str:
+    return cast("int | str", getattr(schema, "id", schema))

@@ -1,0 +1,164 @@
+"""`classifaily webhooks list | show | redrive | prune`: what was received, and handing it out again.
+
+The law of this file: with `--json`, one object a line, each with at least `source`, `event` and `job_id`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from classifaily_connectors.cli.common import Json, ledger_url
+from classifaily_connectors.cli.ledger import seconds
+from classifaily_connectors.cli.webhooks import StorePlace, webhooks
+from classifaily_connectors.taxonomy import refuse
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store import Delivery, Inbox
+
+_PAGE = 500
+_LINE = "{seq:>8}  {when:19}  {state:9}  {source:12}  {event:16}  {job_id:20}  {notes}"
+
+Source = Annotated[str | None, typer.Option(help="Only this source.")]
+Number = Annotated[int, typer.Argument(help="The delivery's number (seq), as `list` shows it.", show_default=False)]
+
+
+@contextmanager
+def open_inbox(given: str | None) -> Generator[Inbox]:
+    """The inbox, closed afterwards."""
+    from classifaily_connectors.store import Inbox
+
+    inbox = Inbox(ledger_url(given))
+    try:
+        yield inbox
+    finally:
+        inbox.close()
+
+
+@webhooks.command("list")
+def list_deliveries(
+    *,
+    source: Source = None,
+    event: Annotated[str | None, typer.Option(help="Only this event, such as job.completed.")] = None,
+    job_id: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only this state: ok, conflict, refuted, dead.")] = None,
+    after: Annotated[int, typer.Option(help="Only those with a greater number.")] = 0,
+    waiting: Annotated[bool, typer.Option("--waiting", help="The jobs that are waited for, instead.")] = False,
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> None:
+    """List what was received, in the order of the feed; without bodies."""
+    with open_inbox(store) as inbox:
+        if waiting:
+            rows = _expected(inbox, source)
+        else:
+            wanted = {"source": source, "event": event, "job_id": job_id, "state": state}
+            rows = (_plain(each) for each in _pages(inbox, after, wanted))
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
+
+
+@webhooks.command()
+def show(number: Number, *, store: StorePlace = None, as_json: Json = False) -> None:
+    """Show one delivery with its body."""
+    with open_inbox(store) as inbox:
+        found = inbox.get(number)
+    if found is None:
+        raise refuse(f"there is no delivery {number}: `classifaily webhooks list` shows their numbers")
+    row = _plain(found)
+    body = None if found.body is None else found.body.decode("utf-8", "replace")
+    if as_json:
+        print(json.dumps({**row, "body": body}, ensure_ascii=False))
+    else:
+        print(_line(row))
+        print("(the body was pruned)" if body is None else body)
+
+
+@webhooks.command()
+def redrive(
+    numbers: Annotated[
+        list[int] | None, typer.Argument(help="Numbers (seq) of deliveries.", show_default=False)
+    ] = None,
+    *,
+    job_id: Annotated[str | None, typer.Option(help="All deliveries of this job.")] = None,
+    source: Source = None,
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> None:
+    """Put deliveries into the feed again: sensors and sinks see them as new, waiters do not mind."""
+    if not numbers and job_id is None:
+        raise refuse("name deliveries by their numbers, or a job by --job-id")
+    with open_inbox(store) as inbox:
+        chosen = list(numbers or [])
+        if job_id is not None:
+            chosen += [each.seq for each in inbox.entries(job_id=job_id, source=source)]
+        missing = [each for each in chosen if inbox.get(each) is None]
+        if missing or not chosen:
+            raise refuse(f"there is no such delivery: {', '.join(map(str, missing)) or job_id}")
+        for each in chosen:
+            again = inbox.redrive(each)
+            found = inbox.get(again) if again is not None else None
+            if found is not None:
+                print(json.dumps(_plain(found), ensure_ascii=False) if as_json else _line(_plain(found)))
+
+
+@webhooks.command()
+def prune(
+    *,
+    older_than: Annotated[str, typer.Option(help="Age such as 90d, 12h or 2w.")],
+    store: StorePlace = None,
+    as_json: Json = False,
+) -> None:
+    """Drop the bodies of old deliveries; that they came is remembered for 400 days, so that a replay is known."""
+    with open_inbox(store) as inbox:
+        dropped = inbox.prune(seconds(older_than))
+    print(json.dumps({"dropped": dropped}) if as_json else f"{dropped:,} bodies dropped")
+
+
+def _pages(inbox: Inbox, after: int, wanted: dict[str, str | None]) -> Iterator[Delivery]:
+    while page := inbox.entries(after=after, limit=_PAGE, **wanted):
+        yield from page
+        after = page[-1].seq
+
+
+def _plain(found: Delivery) -> dict[str, Any]:
+    return {
+        "seq": found.seq,
+        "source": found.source,
+        "event": found.event,
+        "job_id": found.job_id,
+        "state": found.state,
+        "received_at": found.received_at,
+        "sent_at": found.sent_at,
+        "repeats": found.repeats,
+        "redriven": found.redriven,
+        "digest": found.digest.hex(),
+    }
+
+
+def _expected(inbox: Inbox, source: str | None) -> Iterator[dict[str, Any]]:
+    for each in inbox.expected(source, limit=1_000_000):
+        yield {
+            "seq": None,
+            "source": each.source,
+            "event": None,
+            "job_id": each.job_id,
+            "state": "expected",
+            "expected_at": each.expected_at,
+            "owner": each.owner,
+        }
+
+
+def _line(row: dict[str, Any]) -> str:
+    when = datetime.fromtimestamp(row.get("received_at") or row["expected_at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+    notes = [f"{row[name]} {name}" for name in ("repeats", "redriven") if row.get(name)]
+    notes += [f"by {row['owner']}"] if row.get("owner") else []
+    known = {
+        name: str(row[name] if row[name] is not None else "-") for name in ("seq", "source", "event", "job_id", "state")
+    }
+    return _LINE.format(when=when, notes=", ".join(notes), **known).rstrip()

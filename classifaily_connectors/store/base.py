@@ -1,0 +1,71 @@
+"""What the ledger and the inbox have in common: one database, opened once, used from any thread and after a fork.
+
+The law of this file: a write is one short transaction and writers of a process take turns; readers disturb nobody;
+times are the database's where machines share it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Literal
+
+import sqlalchemy as sa
+
+from classifaily_connectors.store.database import open_engine, opening
+from classifaily_connectors.store.migrations import migrate
+
+
+class Store:
+    """The database at `url`, brought to the present shape; safe to share between threads, and between processes.
+
+    Raises ConfigurationError when the place cannot keep a store, or holds one from a newer version.
+    """
+
+    def __init__(self, url: str) -> None:
+        with opening(url):
+            self._engine = open_engine(url)
+            try:
+                migrate(self._engine)
+            except BaseException:
+                self._engine.dispose()
+                raise
+        self._reader = self._engine.execution_options(classifaily_begin="DEFERRED")
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._engine.url.render_as_string(hide_password=True)!r})"
+
+    def close(self) -> None:
+        """Close the connections; the store may be used again."""
+        self._engine.dispose()
+
+    @property
+    def _shared(self) -> bool:
+        return self._engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def _begin(self, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Generator[sa.Connection]:
+        if self._pid != os.getpid():  # connections are the parent's: leave them to it
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+        if mode == "DEFERRED":
+            with self._reader.begin() as connection:
+                yield connection
+        else:
+            with self._lock, self._engine.begin() as connection:
+                yield connection
+
+    def _now(self, connection: sa.Connection) -> float:
+        # One clock for all: the database's where machines share it, this machine's where it is the only one.
+        if self._shared:
+            return float(connection.execute(_PG_NOW).scalar_one())
+        return time.time()
+
+
+_PG_NOW = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))

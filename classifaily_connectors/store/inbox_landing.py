@@ -1,0 +1,104 @@
+"""How a batch of arrivals gets into the inbox: the one hot path of the receiver.
+
+The law of this file: a batch is one transaction and, when all of it is new, one statement however many rows it has,
+for the reason told in `statements`. The first body under a name (source, job, event) is the delivery; the same once
+more is counted; another one is kept beside it, and both are in `conflict` until the job has been asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from classifaily_connectors.store.statements import slices, text
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from classifaily_connectors.store.delivery import Arrival, Landed
+
+Name = tuple[str, str, str]
+"""Source, job id and event, in the order of the index."""
+
+_INSERT = """
+INSERT INTO classifaily_delivery (source, job_id, event, digest, received_at, sent_at, body, state, variant)
+{rows} ON CONFLICT DO NOTHING
+"""
+# PostgreSQL takes a column at a time: a quarter of the driver's work for a parameter for every field.
+_TYPES = ("text", "text", "text", "bytea", "float8", "float8", "bytea", "text", "text")
+_COLUMNS = f"SELECT * FROM unnest({', '.join(f'%b::{each}[]' for each in _TYPES)})"  # noqa: S608  # our own words
+# What was just inserted has the highest numbers, as nobody else writes.
+_KNOWN = """
+SELECT source, job_id, event, digest FROM classifaily_delivery
+WHERE seq <= (SELECT seq FROM classifaily_delivery ORDER BY seq DESC LIMIT 1 OFFSET {mark})
+AND variant = '' AND (source, job_id, event) IN (VALUES {rows})
+"""
+_REPEAT = """
+UPDATE classifaily_delivery SET repeats = repeats + {mark}
+WHERE source = {mark} AND job_id = {mark} AND event = {mark} AND variant = {mark}
+"""
+_CONTEST = """
+UPDATE classifaily_delivery SET state = 'conflict' WHERE source = {mark} AND job_id = {mark} AND event = {mark}
+"""
+
+
+def land(connection: sa.Connection, arrivals: Sequence[Arrival]) -> list[Landed]:
+    """Write a batch; what became of each arrival. Nobody else may be writing."""
+    places: dict[Name, dict[bytes, list[int]]] = {}
+    for place, each in enumerate(arrivals):
+        places.setdefault((each.source, each.job_id, each.event), {}).setdefault(each.digest, []).append(place)
+    known = _known_after(connection, [arrivals[next(iter(alike.values()))[0]] for alike in places.values()])
+    landed: list[Landed] = ["repeat"] * len(arrivals)
+    for name, by_digest in places.items():
+        stands = known.get(name)
+        for digest, alike in by_digest.items():
+            variant, new = "", stands is None
+            if stands is None:
+                stands = digest
+                landed[alike[0]] = "new" if name[2] else "dead"
+            elif digest != stands:
+                variant, new = digest.hex(), _contest(connection, name, arrivals[alike[0]])
+                if new:
+                    landed[alike[0]] = "conflict"
+            if repeats := len(alike) - new:
+                _run(connection, _REPEAT, (repeats, *name, variant))
+    return landed
+
+
+def _known_after(connection: sa.Connection, firsts: Sequence[Arrival]) -> dict[Name, bytes]:
+    """Insert one arrival under each name; the digests of those that had one already, which stays."""
+    known: dict[Name, bytes] = {}
+    for part in slices(firsts):
+        inserted = _insert(connection, [_row(each, "ok" if each.event else "dead") for each in part])
+        if inserted < len(part):
+            names = chain.from_iterable((each.source, each.job_id, each.event) for each in part)
+            statement = text(_KNOWN, connection.dialect.name, len(part), 3)
+            for source, job_id, event, digest in connection.exec_driver_sql(statement, (inserted, *names)):
+                known[source, job_id, event] = digest
+    return known
+
+
+def _contest(connection: sa.Connection, name: Name, rival: Arrival) -> bool:
+    """Keep another body under a name; whether it is a new one."""
+    new = _insert(connection, [_row(rival, "conflict", rival.digest.hex())]) == 1
+    if new:
+        _run(connection, _CONTEST, name)
+    return new
+
+
+def _row(arrival: Arrival, state: str, variant: str = "") -> tuple[object, ...]:
+    source, event, job_id, digest, received_at, sent_at, body = arrival
+    return source, job_id, event, digest, received_at, sent_at, body, state, variant
+
+
+def _insert(connection: sa.Connection, rows: Sequence[tuple[object, ...]]) -> int:
+    if connection.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        return connection.exec_driver_sql(_INSERT.format(rows=_COLUMNS), columns).rowcount
+    statement = text(_INSERT.replace("{rows}", "VALUES {rows}"), connection.dialect.name, len(rows), len(_TYPES))
+    return connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).rowcount
+
+
+def _run(connection: sa.Connection, statement: str, values: Iterable[object]) -> None:
+    connection.exec_driver_sql(text(statement, connection.dialect.name, 0, 0), tuple(values))

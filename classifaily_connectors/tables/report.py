@@ -1,0 +1,80 @@
+"""What became of a table, in a few lines: for a platform's return value, and for its page about the run.
+
+The law of this file: counts, labels and the output's place; never a row, an id or a text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from classifaily_connectors.tables.job import TableResult
+
+_BAR = 24
+_MOST = 50
+
+
+def summary(result: TableResult) -> dict[str, Any]:
+    """The result as plain data that every JSON serializer takes; all counts are of rows.
+
+    `billed` were bought now; `reused` and `duplicate` cost nothing; `resumed` were landed by an earlier run;
+    `labels` come most frequent first; `remaining` is the month's quota afterwards, None when unlimited or not asked.
+    """
+    stats = result.stats
+    return {
+        "output": result.output,
+        "rows": result.rows,
+        "resumed": result.resumed,
+        "billed": stats.billed,
+        "reused": stats.reused,
+        "duplicate": stats.duplicate,
+        "statuses": dict(stats.statuses),
+        "labels": dict(ranked(stats.labels)),
+        "routes": dict(stats.routes),
+        "remaining": stats.remaining,
+        "seconds": round(stats.seconds, 3),
+    }
+
+
+def ranked(labels: dict[str, int]) -> list[tuple[str, int]]:
+    """Labels and how often each was given, most frequent first."""
+    return sorted(labels.items(), key=lambda each: (-each[1], each[0]))
+
+
+def markdown(told: dict[str, Any]) -> str:
+    """A `summary` as Markdown: what it cost, how the rows ended, and a histogram of the labels."""
+    counts = {"rows": told["rows"], "billed": told["billed"], "reused": told["reused"], "duplicate": told["duplicate"]}
+    if told["remaining"] is not None:
+        counts["quota left"] = told["remaining"]
+    parts = [_table(("", ""), [(name, f"{count:,}") for name, count in counts.items()])]
+    ended = {**told["statuses"], **{f"to {route}": count for route, count in sorted(told["routes"].items())}}
+    parts.append(_table(("status", "rows"), [(name, f"{count:,}") for name, count in ended.items() if count]))
+    if told["labels"]:
+        parts.append(histogram(told["labels"]))
+    if told["output"] is not None:
+        parts.append(f"Output: `{told['output']}`")
+    return "\n\n".join(parts)
+
+
+def histogram(labels: dict[str, int]) -> str:
+    """The labels as a Markdown table of bars, most frequent first; the rarest are summed up in one line."""
+    order = ranked(labels)
+    total, most = sum(labels.values()), order[0][1]
+    rows = [
+        (_escaped(label), f"{count:,}", f"{count / total:.0%}", "█" * max(1, round(_BAR * count / most)))
+        for label, count in order[:_MOST]
+    ]
+    if rest := order[_MOST:]:
+        rows.append((f"{len(rest)} more", f"{sum(count for _label, count in rest):,}", "", ""))
+    return _table(("label", "rows", "share", ""), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(label: str) -> str:
+    # A label is the server's word: it may hold what Markdown or a web page would take for its own.
+    plain = " ".join(label.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{each}" if each in "\\|`*_[]" else each for each in plain)

@@ -1,0 +1,258 @@
+"""The receiver: an ASGI app that keeps deliveries and tells waiters of them.
+
+The law of this file: 204 is said after the commit and never before, to whatever was signed with our secret: the
+first, the repeated, the unknown and the unreadable. Everything else is refused in a way that tells the sender whether
+to come again. Paths, below where it is mounted or below /classifaily/webhooks:
+
+    POST /  or /{source}            a delivery: 204, or 401, 404, 405, 413, 503
+    GET  /feed  or /{source}/feed   what came after a number, for waiters elsewhere (`telling`)
+    GET  /-/health, /-/metrics      whether the store answers; counters in Prometheus' text format
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from classifaily_connectors.errors import ConfigurationError, InvalidRequestError, SignatureError
+from classifaily_connectors.webhooks.counters import Counters
+from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read, why
+from classifaily_connectors.webhooks.secrets import DEFAULT, VARIABLE, Given, Secrets, source_name
+from classifaily_connectors.webhooks.signature import SIGNATURE_HEADERS, verify
+from classifaily_connectors.webhooks.telling import Telling, may_ask
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store.delivery import Arrival, Landed
+    from classifaily_connectors.store.inbox import Inbox
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PATH = "/classifaily/webhooks"
+MAX_BODY = 2**20
+PATIENCE = 5.0
+_JSON, _TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
+_LATER = (b"retry-after", b"10")
+_NAMES = {name: name.decode() for name in SIGNATURE_HEADERS}
+
+
+class Receiver:
+    """A plain ASGI app; mount it anywhere, or serve it (`classifaily webhooks serve`).
+
+    `store` is a store URL or an open `Inbox`; the URL is opened with the first request, as a mounted app is not told
+    of the start. `secrets` are those of the default source, or a mapping by source, or `Secrets`; without them, those
+    of the environment. A body of more than `max_body` bytes is refused; `patience` is the seconds a commit may take
+    before senders are told to come again. Deliveries are not executed: whoever waits reads the store, or the feed.
+
+    Raises ConfigurationError when there is no secret, or one that could be guessed.
+    """
+
+    def __init__(
+        self,
+        store: str | Inbox,
+        secrets: Secrets | Given | Mapping[str, Given] | None = None,
+        *,
+        max_body: int = MAX_BODY,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.secrets = secrets if isinstance(secrets, Secrets) else Secrets(secrets)
+        if not self.secrets:
+            raise ConfigurationError(f"no webhook secret: set {VARIABLE} to the one the endpoint was created with")
+        self.counters = Counters()
+        self._store = store
+        self._max_body, self._patience = max_body, patience
+        self._opening = threading.Lock()
+        self._intake: Intake | None = None
+        self._telling: Telling | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"Receiver({self.secrets!r})"
+
+    # --- the store ----------------------------------------------------------------------------
+
+    def open(self) -> Inbox:
+        """The inbox, opened if it was not yet. Raises ConfigurationError when it cannot be."""
+        with self._opening:
+            if isinstance(self._store, str):
+                from classifaily_connectors.store import Inbox
+
+                self._store = Inbox(self._store)
+            return self._store
+
+    def close(self) -> None:
+        """Close the store's connections."""
+        if not isinstance(self._store, str):
+            self._store.close()
+
+    def stop(self) -> None:
+        """Answer those who wait for news at once, so that the server can end; from the event loop."""
+        if self._telling:
+            self._telling.stop()
+
+    def _put(self, arrivals: list[Arrival]) -> list[Landed]:
+        return self.open().put(arrivals)
+
+    def _here(self) -> tuple[Intake, Telling]:
+        # What belongs to an event loop is made anew on another one: after a fork, or in the next test.
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop or self._intake is None or self._telling is None:
+            self._loop = loop
+            self._intake = Intake(self._put, patience=self._patience)
+            self._telling = Telling(self.open)
+        return self._intake, self._telling
+
+    # --- the app ------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            # A mounted app is told where, and its path may or may not still say so.
+            source, rest = _place(scope["path"].removeprefix(scope.get("root_path", "")))
+            if rest == "":
+                status = await self._deliver(source, scope, receive)
+                if status:
+                    await _answer(send, status)
+            elif scope["method"] not in ("GET", "HEAD"):
+                await _answer(send, 405, allow=b"GET")
+            elif rest == "feed":
+                await self._feed(source, scope, send)
+            elif rest == "health":
+                await self._health(send)
+            elif rest == "metrics":
+                await self._metrics(send)
+            else:
+                await _answer(send, 404)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await asyncio.to_thread(self.open)
+        except (ConfigurationError, ImportError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _deliver(self, source: str, scope: Scope, receive: Receive) -> int | None:
+        """The status to answer; None when nobody is there any more."""
+        self.counters.received += 1
+        secrets = self.secrets.of(source)
+        if not secrets:
+            return self._refused("source", 404)
+        if scope["method"] != "POST":
+            return self._refused("method", 405)
+        body = await self._body(receive)
+        if not isinstance(body, bytes):
+            return body
+        signed = [header for header in scope["headers"] if header[0] in _NAMES]
+        try:
+            verify(body, signed, secrets)
+        except SignatureError:
+            return self._refused("signature", 401)
+        for name, _value in signed:
+            self.counters.header[_NAMES[name]] += 1
+        intake, telling = self._here()
+        try:
+            landed = await intake.keep(read(source, body, time.time()))
+        except UnavailableError as error:
+            return self._refused(error.reason, 503)
+        self.counters.kept[landed] += 1
+        if landed != "repeat":
+            telling.wake()
+        return 204
+
+    def _refused(self, reason: str, status: int) -> int:
+        self.counters.refused[reason] += 1
+        return status
+
+    async def _body(self, receive: Receive) -> bytes | int | None:
+        # Counted as it comes: a length may be promised wrongly, or not at all.
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self._refused("cut", 0)
+                return None
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._max_body:
+                return self._refused("size", 413)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _feed(self, source: str, scope: Scope, send: Send) -> None:
+        secrets = self.secrets.of(source)
+        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not may_ask(shown, secrets):
+            await _refuse(send, 401, "unauthorized", "the feed needs the token of its source")
+            return
+        _intake, telling = self._here()
+        try:
+            answer = await telling.answer(source, scope["query_string"])
+        except InvalidRequestError as error:
+            await _refuse(send, 400, "invalid_request", error.message)
+        except Exception as error:  # noqa: BLE001  # whatever the database raises
+            await _refuse(send, 503, "store_down", f"the store does not answer ({why(error)})")
+        else:
+            self.counters.feed += 1
+            await _answer(send, 200, _JSON, json.dumps(answer).encode())
+
+    async def _health(self, send: Send) -> None:
+        intake, telling = self._here()
+        try:
+            async with asyncio.timeout(self._patience):
+                await telling.head()
+            state = "behind" if intake.behind else "ok"
+        except Exception as error:  # noqa: BLE001  # whatever the database raises
+            state = f"down: {why(error)}"
+        answer = json.dumps({"status": state, "waiting": intake.waiting}).encode()
+        await _answer(send, 200 if state == "ok" else 503, _JSON, answer)
+
+    async def _metrics(self, send: Send) -> None:
+        intake, _telling = self._here()
+        text = self.counters.text(commits=intake.batches, waiting=intake.waiting)
+        await _answer(send, 200, _TEXT, text.encode())
+
+
+@functools.lru_cache(maxsize=256)
+def _place(path: str) -> tuple[str, str | None]:
+    """The source a path names, and what follows it; what follows is None where there is nothing."""
+    path = path.removeprefix(PATH).strip("/")
+    first, _, rest = path.partition("/")
+    if first == "-":
+        return DEFAULT, rest if rest in ("health", "metrics") else None
+    if path in ("", "feed"):
+        return DEFAULT, path
+    return source_name(first) or "", rest if rest in ("", "feed") else None
+
+
+async def _answer(send: Send, status: int, kind: bytes = b"", body: bytes = b"", *, allow: bytes = b"POST") -> None:
+    headers = [(b"content-type", kind)] if kind else []
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(_LATER)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.append((b"allow", allow))
+    if status != HTTPStatus.NO_CONTENT:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    # The API's own form of an error, so that our client reads it.
+    await _answer(send, status, _JSON, json.dumps({"error": {"code": code, "message": message}}).encode())

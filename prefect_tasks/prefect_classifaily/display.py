@@ -1,0 +1,116 @@
+"""What a table's run shows in Prefect's UI: a progress bar while it runs, then a summary and a histogram.
+
+The law of this file: it shows and never decides. All of it happens in a thread of its own, so that neither a slow
+Prefect server nor a lost one holds up rows, blocks an event loop, or fails a run that is being paid for.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Self
+
+from prefect import artifacts
+from prefect.context import TaskRunContext
+from prefect.logging import get_run_logger
+
+from classifaily_connectors.tables import report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from classifaily_connectors import Progress, TableResult
+
+EVERY = 1.0
+"""Seconds between two updates of the progress bar."""
+
+# Told to be sync (`_sync=True`): beside a running event loop, Prefect's dispatch would hand back a coroutine.
+_create_progress: Any = artifacts.create_progress_artifact
+_update_progress: Any = artifacts.update_progress_artifact
+_create_markdown: Any = artifacts.create_markdown_artifact
+_create_table: Any = artifacts.create_table_artifact
+
+
+class TableDisplay:
+    """The artifacts `KEY-progress`, `KEY` (Markdown) and `KEY-labels` (a table) of one table; none outside a task run.
+
+    Give it to the core as `progress=`; what the caller's own `progress` was is told too. `result` is set once there
+    is one.
+    """
+
+    def __init__(self, key: str | None, progress: Callable[[Progress], None] | None) -> None:
+        self.result: TableResult | None = None
+        self._key, self._progress = key, progress
+        self._moment: Progress | None = None
+        self._shown: Progress | None = None
+        self._bar: UUID | None = None
+        self._ended = threading.Event()
+        self._troubled = False
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, moment: Progress) -> None:
+        """Take note of this moment; what `progress=` takes."""
+        self._moment = moment
+        if self._progress is not None:
+            self._progress(moment)
+
+    def __enter__(self) -> Self:
+        if self._key is not None and TaskRunContext.get() is not None:
+            # The copied context says whose artifacts and log lines these are.
+            work = copy_context()
+            self._thread = threading.Thread(target=work.run, args=(self._work,), name="classifaily-display")
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show how it ended, and wait until Prefect has taken it."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            self._try(self._show_progress)
+            ended = self._ended.wait(EVERY)
+        self._try(self._show_progress)
+        if self.result is not None:
+            self._try(self._show_result)
+
+    def _try(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except Exception as error:  # noqa: BLE001  # whatever Prefect's client raises: the rows matter more
+            if not self._troubled:
+                self._troubled = True
+                get_run_logger().warning("Prefect did not take an artifact: %s", type(error).__name__)
+
+    def _show_progress(self) -> None:
+        moment = self._moment
+        if self._bar is None:
+            self._bar = _create_progress(0.0, key=f"{self._key}-progress", description="0 rows", _sync=True)
+        if moment is not None and moment is not self._shown:
+            free = moment.reused + moment.duplicate
+            told = f"{moment.done:,} rows: {moment.billed:,} billed, {free:,} free"
+            told += f", {moment.failed:,} failed, {moment.unknown:,} unknown" * bool(moment.failed or moment.unknown)
+            percent = 100 * moment.done / moment.total if moment.total else 0.0
+            _update_progress(self._bar, percent, description=told, _sync=True)
+            self._shown = moment
+
+    def _show_result(self) -> None:
+        assert self.result is not None  # noqa: S101
+        told = report.summary(self.result)
+        _update_progress(self._bar, 100.0, _sync=True)
+        _create_markdown(report.markdown(told), key=self._key, description="A table, labelled", _sync=True)
+        total = sum(told["labels"].values())
+        rows = [{"label": name, "rows": count, "share": count / total} for name, count in told["labels"].items()]
+        _create_table(rows, key=f"{self._key}-labels", description="How often each label was given", _sync=True)
+        get_run_logger().info(
+            "%s rows: %s billed, %s reused, %s duplicate; %s",
+            told["rows"], told["billed"], told["reused"], told["duplicate"],
+            ", ".join(f"{count} {status}" for status, count in told["statuses"].items() if count),
+        )  # fmt: skip

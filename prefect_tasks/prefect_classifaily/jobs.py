@@ -1,0 +1,340 @@
+"""Long jobs: submitted once, and waited for by asking, by an event, or without a process at all.
+
+The law of this file: an event, a webhook and a resumption are hints, and the job itself (`GET /jobs`) is the truth; so
+whoever waits looks first, and looks again whenever it is woken. A submission is remembered by the ledger, so a retry,
+a resumed run or another worker finds the job instead of paying for a second one.
+
+The waits are functions that run tasks, not tasks: a task cannot suspend its flow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from prefect import get_client, suspend_flow_run, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventFilter, EventResourceFilter
+from prefect.logging import get_run_logger
+from prefect.tasks import Task, exponential_backoff
+from prefect.utilities.asyncutils import run_coro_as_sync
+
+from classifaily_connectors import ConfigurationError, Job, NotFoundError, asubmit_once, submit_once
+from classifaily_connectors.operations.jobs import settled
+from classifaily_connectors.webhooks import acheck_job, check_job
+from classifaily_connectors.webhooks import await_for_job as acore
+from classifaily_connectors.webhooks import wait_for_job as core
+from prefect_classifaily import events
+from prefect_classifaily.credentials import CredentialsLike, aresolve, resolve
+from prefect_classifaily.tasks import BACKOFF, JITTER, RETRIES, free, paid, retry_idempotent, without_excerpt
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.schemas.objects import State, TaskRun
+
+    from classifaily_connectors.media import Input
+    from classifaily_connectors.operations.payloads import ClassifyOptions
+    from classifaily_connectors.taxonomy import CategoryLike
+
+Mode = Literal["poll", "event", "suspend"]
+SLOWLY = (5.0, 300.0)
+"""Seconds between two questions to the API while an event is awaited: one that is lost costs little."""
+
+# Told which of its two forms is meant: left to itself, it guesses by whether an event loop is running.
+_suspend: Any = suspend_flow_run
+
+
+# --- submitting ---------------------------------------------------------------------------------
+
+
+@paid
+def submit_job(
+    input: Input,
+    *,
+    credentials: CredentialsLike = None,
+    categories: Iterable[CategoryLike] | None = None,
+    ledger: str | Literal[False] | None = None,
+    identity: str | None = None,
+    refresh: bool = False,
+    on_unknown: Literal["park", "resend"] = "park",
+    **options: Unpack[ClassifyOptions],
+) -> Job:
+    """Queue one input and return its job, without waiting (API reference, Classify, `async`); costs one request, once.
+
+    A retry, a resumed run and every other worker on the same ledger get the same job. `ledger` is a store URL, or
+    False for none; else where the credentials say. Audio and video need an `identity`, because a URL does not tell what
+    lies behind it. `refresh` pays anew on purpose. `options` are `schema`, `type`, `mode`, `top_n`, `threshold` and
+    `explain`, as in `ClassifailyClient.submit`. Take the result with `wait_for_job`.
+
+    Raises OutcomeUnknownError, never retried, when a request may have been paid and left no job id; on_unknown="resend"
+    sends it again all the same.
+    """
+    block = resolve(credentials)
+    with block.get_client() as client:
+        if ledger is False:
+            return without_excerpt(client.submit(input, categories=categories, **options))
+        store = ledger or block.get_store_url()
+        job = submit_once(
+            client, input, ledger=store, categories=categories,
+            identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
+        )  # fmt: skip
+        return without_excerpt(job)
+
+
+@paid
+async def asubmit_job(
+    input: Input,
+    *,
+    credentials: CredentialsLike = None,
+    categories: Iterable[CategoryLike] | None = None,
+    ledger: str | Literal[False] | None = None,
+    identity: str | None = None,
+    refresh: bool = False,
+    on_unknown: Literal["park", "resend"] = "park",
+    **options: Unpack[ClassifyOptions],
+) -> Job:
+    """The async twin of `submit_job`; see there."""
+    block = await aresolve(credentials)
+    async with block.get_async_client() as client:
+        if ledger is False:
+            return without_excerpt(await client.submit(input, categories=categories, **options))
+        store = ledger or block.get_store_url()
+        job = await asubmit_once(
+            client, input, ledger=store, categories=categories,
+            identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
+        )  # fmt: skip
+        return without_excerpt(job)
+
+
+# --- waiting ------------------------------------------------------------------------------------
+
+
+def wait_for_job(
+    job: Job | str | int,
+    *,
+    mode: Mode = "poll",
+    credentials: CredentialsLike = None,
+    store: str | None = None,
+    source: str = "default",
+    timeout: float | None = None,
+) -> Job:
+    """The job once it has completed; `job` is one, or its id.
+
+    `poll` asks the API, ever more rarely; with `store` (a webhook receiver's store, or its address) it learns of the
+    end within a quarter of a second of the delivery. `event` is woken by the event that the sink emits
+    (`python -m prefect_classifaily.sink`). `suspend` ends the process, and the sink or the sweep has the run resumed:
+    nothing runs meanwhile. It needs a deployment, and the flow then runs from its beginning again: tasks that must not
+    be repeated need `persist_result=True` (`submit_job` does not).
+
+    `source` names the webhook's account or environment; `timeout` is in seconds, None for ever.
+
+    Raises JobFailedError when the job failed, JobTimeoutError when it runs on (with `suspend`, Prefect fails the run
+    instead), NotFoundError when the API goes on not knowing it.
+    """
+    job_id, done = _checked(job, mode)
+    if done is None:
+        wait = Wait(job_id, credentials, store, source, _deadline(timeout))
+        done = _WAITS[mode](wait)
+    return settled(done)
+
+
+async def await_for_job(
+    job: Job | str | int,
+    *,
+    mode: Mode = "poll",
+    credentials: CredentialsLike = None,
+    store: str | None = None,
+    source: str = "default",
+    timeout: float | None = None,
+) -> Job:
+    """The async twin of `wait_for_job`; see there. Any number of them, gathered, share one poller."""
+    job_id, done = _checked(job, mode)
+    if done is None:
+        wait = Wait(job_id, credentials, store, source, _deadline(timeout))
+        done = await _ASYNC_WAITS[mode](wait)
+    return settled(done)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A job to wait for, and where to look for it; `deadline` is in seconds since the epoch."""
+
+    job_id: str
+    credentials: CredentialsLike
+    store: str | None
+    source: str
+    deadline: float | None
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where its delivery would lie."""
+        return {"store": self.store, "source": self.source}
+
+
+def _checked(job: Job | str | int, mode: str) -> tuple[str, Job | None]:
+    if mode not in _WAITS:
+        raise ConfigurationError(f"mode is {mode!r}; it must be one of {', '.join(_WAITS)}")
+    if not isinstance(job, Job):
+        return str(job), None
+    if job.id is None and not job.done:
+        raise ConfigurationError("the job has no id to wait for")
+    return str(job.id), job if job.done else None
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.time() + timeout
+
+
+# --- by asking ----------------------------------------------------------------------------------
+
+
+@free
+def poll_job(wait: Wait) -> Job:
+    """Wait for a job, asking for it."""
+    with resolve(wait.credentials).get_client() as client:
+        return without_excerpt(core(client, wait.job_id, **wait.place, deadline=wait.deadline).job)
+
+
+@free
+async def apoll_job(wait: Wait) -> Job:
+    """Wait for a job, asking for it."""
+    block = await aresolve(wait.credentials)
+    async with block.get_async_client() as client:
+        found = await acore(client, wait.job_id, **wait.place, deadline=wait.deadline)
+        return without_excerpt(found.job)
+
+
+# --- by an event --------------------------------------------------------------------------------
+
+
+@free
+def hear_job(wait: Wait) -> Job:
+    """Wait for a job's event."""
+    return run_coro_as_sync(_heard(wait))
+
+
+@free
+async def ahear_job(wait: Wait) -> Job:
+    """Wait for a job's event."""
+    return await _heard(wait)
+
+
+async def _heard(wait: Wait) -> Job:
+    block = await aresolve(wait.credentials)
+    subscribed = asyncio.Event()
+    listening = asyncio.create_task(_listen(wait.job_id, subscribed))
+    tasks: set[asyncio.Task[Any]] = {listening}
+    try:
+        async with block.get_async_client() as client:
+            # Only now the first question: an event from before the subscription may never come.
+            await subscribed.wait()
+            slow = acore(client, wait.job_id, **wait.place, deadline=wait.deadline, reconcile=SLOWLY)
+            asking = asyncio.create_task(slow)
+            tasks.add(asking)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            found = None
+            if not asking.done() and listening.result():
+                found = await acheck_job(client, wait.job_id, **wait.place)
+            return without_excerpt((found or await asking).job)
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _listen(job_id: str, subscribed: asyncio.Event) -> bool:
+    """Whether an event of this job came; False when Prefect's stream of events ended or broke before."""
+    about = EventFilter(resource=EventResourceFilter(id=[events.resource_id(job_id)]))  # pyright: ignore[reportCallIssue]
+    try:
+        async with get_events_subscriber(filter=about) as stream:
+            subscribed.set()
+            async for _event in stream:
+                return True
+    except Exception as error:  # noqa: BLE001  # whatever it is, the job is still asked for
+        get_run_logger().warning("Prefect's events cannot be followed (%s): asking instead", type(error).__name__)
+    finally:
+        subscribed.set()
+    return False
+
+
+# --- suspended ----------------------------------------------------------------------------------
+
+
+def retry_newborn(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """As `retry_idempotent`, and for a job the API does not know: it may have been born a moment ago."""
+    return isinstance(state.data, NotFoundError) or retry_idempotent(task, run, state)
+
+
+_look = task(
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(BACKOFF),
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=retry_newborn,
+    cache_policy=NO_CACHE,
+)
+
+
+@_look
+def look_at_job(wait: Wait) -> Job | None:
+    """Look whether a job has ended."""
+    with resolve(wait.credentials).get_client() as client:
+        found = check_job(client, wait.job_id, **wait.place)
+        return None if found is None else without_excerpt(found.job)
+
+
+@_look
+async def alook_at_job(wait: Wait) -> Job | None:
+    """Look whether a job has ended."""
+    block = await aresolve(wait.credentials)
+    async with block.get_async_client() as client:
+        found = await acheck_job(client, wait.job_id, **wait.place)
+        return None if found is None else without_excerpt(found.job)
+
+
+def _suspended(wait: Wait) -> Job:
+    run_id = _run_id()
+    ours = {events.WAITING, events.tag(wait.job_id)}
+    with get_client(sync_client=True) as prefect:
+        # Tagged before the look: from here on, whoever hears of the job finds this run.
+        prefect.update_flow_run(run_id, tags={*prefect.read_flow_run(run_id).tags, *ours})
+        while (job := look_at_job(wait)) is None:
+            _suspend(key=events.pause_key(wait.job_id), timeout=_left(wait), _sync=True)
+        prefect.update_flow_run(run_id, tags={*prefect.read_flow_run(run_id).tags} - ours)
+    return job
+
+
+async def _asuspended(wait: Wait) -> Job:
+    run_id = _run_id()
+    ours = {events.WAITING, events.tag(wait.job_id)}
+    async with get_client() as prefect:
+        await prefect.update_flow_run(run_id, tags={*(await prefect.read_flow_run(run_id)).tags, *ours})
+        while (job := await alook_at_job(wait)) is None:
+            await _suspend(key=events.pause_key(wait.job_id), timeout=_left(wait), _sync=False)
+        await prefect.update_flow_run(run_id, tags={*(await prefect.read_flow_run(run_id)).tags} - ours)
+    return job
+
+
+def _run_id() -> UUID:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise ConfigurationError("mode='suspend' suspends a flow run: call wait_for_job in a flow, not in a task")
+    return context.flow_run.id
+
+
+def _left(wait: Wait) -> int | None:
+    return None if wait.deadline is None else max(1, math.ceil(wait.deadline - time.time()))
+
+
+_WAITS: dict[Mode, Callable[[Wait], Job]] = {"poll": poll_job, "event": hear_job, "suspend": _suspended}
+_ASYNC_WAITS: dict[Mode, Callable[[Wait], Coroutine[Any, Any, Job]]] = {
+    "poll": apoll_job,
+    "event": ahear_job,
+    "suspend": _asuspended,
+}

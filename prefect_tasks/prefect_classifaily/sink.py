@@ -1,0 +1,239 @@
+"""From the receiver's store to Prefect: events for all who listen, and the runs that are suspended, resumed.
+
+    python -m prefect_classifaily.sink --store postgresql+psycopg://… [--credentials BLOCK]
+
+The law of this file: at least once. The place in the feed moves on only after Prefect took the events, and their ids
+follow from the delivery, so telling them again changes nothing. Prefect refuses to resume a run that is not suspended
+yet, and says so in the body of a 200: so a job that has just ended is tried again for a minute. What nothing of this
+reaches (a lost webhook, a sink that was down) the sweep finds by asking the API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import SetStateStatus
+
+from classifaily_connectors import ClassifailyError, ConfigurationError
+from classifaily_connectors.webhooks import check_job
+from classifaily_connectors.webhooks.feed import REMOTE, open_inbox
+from prefect_classifaily import events
+from prefect_classifaily.credentials import ClassifailyCredentials, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+    from classifaily_connectors import ClassifailyClient
+    from classifaily_connectors.store.delivery import Delivery
+
+logger = logging.getLogger("classifaily_connectors.prefect")
+
+INTERVAL, SWEEP = 1.0, 300.0
+"""Seconds between two looks into the feed, and between two sweeps."""
+PATIENCE = 60.0
+"""Seconds for which a run that waits for a job that has just ended is tried: it may be about to suspend."""
+LONGEST_PAUSE = 60.0
+"""Seconds at most between two tries while the store or Prefect is down."""
+_PAGE = 100
+_FEW, _MANY = 50, 200
+
+
+@dataclass
+class Sink:
+    """One source's deliveries on their way into Prefect.
+
+    `store` is the store URL of the receiver, where the place in the feed is kept too, under the name `consumer`.
+
+    Raises ConfigurationError when it cannot be opened, or is the address of a receiver.
+    """
+
+    store: str
+    credentials: ClassifailyCredentials
+    source: str = "default"
+    consumer: str = "prefect"
+    patience: float = PATIENCE
+    _fresh: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        if self.store.startswith(REMOTE):
+            raise ConfigurationError("the sink keeps its place in the store: give it the store's URL, not a receiver's")
+        self._inbox = open_inbox(self.store)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._inbox.close()
+
+    # --- what was delivered -------------------------------------------------------------------
+
+    def forward(self, prefect: SyncPrefectClient) -> int:
+        """Tell Prefect of the next deliveries, and resume who waits for their jobs; how many there were."""
+        deliveries = self._inbox.after(self._inbox.mark(self.consumer), source=self.source, limit=_PAGE)
+        told = [each for each in deliveries if each.job_id and each.state in ("ok", "conflict")]
+        emit(prefect, map(_event, told))
+        self._inbox.settle(self.source, {each.job_id for each in told}, by="webhook")
+        self._fresh.update((each.job_id, time.monotonic() + self.patience) for each in told)
+        self.resume(prefect)
+        if deliveries:
+            self._inbox.set_mark(self.consumer, deliveries[-1].seq)
+        return len(deliveries)
+
+    def resume(self, prefect: SyncPrefectClient) -> None:
+        """Resume the runs that are suspended for jobs that have just ended."""
+        if self._fresh:
+            for run, job_id in suspended(prefect, self._fresh):
+                _resume(prefect, run.id, job_id)
+        now = time.monotonic()
+        self._fresh = {job_id: until for job_id, until in self._fresh.items() if until > now}
+
+    # --- what was not -------------------------------------------------------------------------
+
+    def sweep(self, prefect: SyncPrefectClient) -> int:
+        """Ask the API for every job that is waited for, and go on with those that have ended; how many those were."""
+        waiting = list(suspended(prefect))
+        expected = {each.job_id for each in self._inbox.expected(self.source)}
+        ended: set[str] = set()
+        with self.credentials.get_client() as client:
+            for job_id in sorted({job_id for _run, job_id in waiting} | expected):
+                if self._settle(prefect, client, job_id):
+                    ended.add(job_id)
+        for run, job_id in waiting:
+            if job_id in ended:
+                _resume(prefect, run.id, job_id)
+        return len(ended)
+
+    def _settle(self, prefect: SyncPrefectClient, client: ClassifailyClient, job_id: str) -> bool:
+        try:
+            found = check_job(client, job_id, store=self.store, source=self.source)
+        except ClassifailyError as error:
+            logger.warning("job %s cannot be asked for: %s", job_id, error)
+            return False
+        if found is not None and found.settled_by == "poll":
+            name = events.event_of(found.job)
+            emit(prefect, [events.event_body(self.source, name, job_id, settled_by="poll")])
+        return found is not None
+
+
+def emit(prefect: SyncPrefectClient, bodies: Iterable[dict[str, Any]]) -> None:
+    """Hand events over; returns once Prefect has taken them. Raises what Prefect's client raises."""
+    told = list(bodies)
+    if told:
+        path: Any = "/events"
+        prefect.request("POST", path, json=told)
+
+
+def suspended(prefect: SyncPrefectClient, job_ids: Collection[str] | None = None) -> Iterable[tuple[FlowRun, str]]:
+    """The runs that are suspended until a job ends (one of these, or any), and the job's id."""
+    few = job_ids is not None and len(job_ids) <= _FEW
+    tags = [events.tag(each) for each in job_ids or ()] if few else [events.WAITING]
+    paused = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
+    found = FlowRunFilter(tags=FlowRunFilterTags(any_=tags), state=paused)
+    runs: list[FlowRun] = []
+    while True:
+        page = prefect.read_flow_runs(flow_run_filter=found, limit=_MANY, offset=len(runs))
+        runs += page
+        if len(page) < _MANY:
+            break
+    for run in runs:
+        job_id = events.job_of(run.state.state_details.pause_key) if run.state else None
+        if job_id is not None and (job_ids is None or job_id in job_ids):
+            yield run, job_id
+
+
+def _resume(prefect: SyncPrefectClient, run_id: UUID, job_id: str) -> None:
+    answer = prefect.resume_flow_run(run_id)
+    if answer.status == SetStateStatus.ACCEPT:
+        logger.info("job %s has ended: flow run %s is resumed", job_id, run_id)
+    else:  # a 200 all the same; it is looked at again
+        logger.info("flow run %s was not resumed: %s", run_id, getattr(answer.details, "reason", answer.status))
+
+
+def _event(delivery: Delivery) -> dict[str, Any]:
+    return events.event_body(
+        delivery.source, delivery.event, delivery.job_id, settled_by="webhook", redriven=delivery.redriven
+    )
+
+
+@flow(name="classifaily-sweep")
+def sweep_jobs(
+    credentials: str | None = None, store: str | None = None, source: str = "default", consumer: str = "prefect"
+) -> dict[str, int]:
+    """Forward what was delivered, then go on with every job that ended without a webhook; to be run on a schedule.
+
+    `credentials` is the name of a saved block, `store` the receiver's store URL (default: where the credentials say).
+    """
+    block = resolve(credentials)
+    sink = Sink(store or block.get_store_url(), block, source, consumer)
+    forwarded = 0
+    try:
+        with get_client(sync_client=True) as prefect:
+            while number := sink.forward(prefect):
+                forwarded += number
+            return {"forwarded": forwarded, "settled": sink.sweep(prefect)}
+    finally:
+        sink.close()
+
+
+def run(sink: Sink, stop: threading.Event, *, interval: float = INTERVAL, sweep: float = SWEEP) -> None:
+    """Forward and sweep until `stop` is set; what is down is waited for."""
+    failures, swept = 0, float("-inf")
+    while not stop.is_set():
+        number = 0
+        try:
+            with get_client(sync_client=True) as prefect:
+                while not stop.is_set():
+                    number = sink.forward(prefect)
+                    if time.monotonic() - swept >= sweep:
+                        sink.sweep(prefect)
+                        swept = time.monotonic()
+                    failures = 0
+                    if number < _PAGE:
+                        stop.wait(interval)
+        except Exception as error:  # noqa: BLE001  # whatever the store or Prefect's client raises: nothing is lost
+            failures += 1
+            logger.warning("the sink could not go on (%s) and tries again", type(error).__name__)
+            stop.wait(min(interval * 2**failures, LONGEST_PAUSE))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command: forward deliveries until told to stop (SIGTERM, Ctrl-C)."""
+    parser = argparse.ArgumentParser(prog="python -m prefect_classifaily.sink", description=__doc__)
+    parser.add_argument("--store", help="the receiver's store URL; default: where the credentials say")
+    parser.add_argument("--source", default="default", help="the account or environment, as in the webhook's path")
+    parser.add_argument("--consumer", default="prefect", help="the name under which the place in the feed is kept")
+    parser.add_argument("--credentials", help="a saved ClassifailyCredentials block; default: CLASSIFAILY_KEY")
+    parser.add_argument("--interval", type=float, default=INTERVAL, help="seconds between two looks into the feed")
+    parser.add_argument("--sweep", type=float, default=SWEEP, help="seconds between two sweeps")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    block = resolve(given.credentials)
+    sink = Sink(given.store or block.get_store_url(), block, given.source, given.consumer)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    logger.info("ready: deliveries of source %s go to Prefect", given.source)
+    try:
+        run(sink, stop, interval=given.interval, sweep=given.sweep)
+    finally:
+        sink.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The table operator as a user writes it; what varies comes from the run's params."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset
+
+from airflow_provider_classifaily.operators import ClassifailyTableOperator
+
+TEAMS = ["billing", "technical", "account"]
+PARAMS: dict[str, Any] = {
+    "source": "", "target": "", "schema": None, "refresh": False, "budget": None, "policy": None
+}  # fmt: skip
+COMMON: dict[str, Any] = {
+    "source": "{{ params.source }}",
+    "target": "{{ params.target }}",
+    "text": "body",
+    "categories": TEAMS,
+    "retries": 2,
+    "retry_delay": timedelta(0),
+}
+
+with DAG("table", schedule=None, params=PARAMS, render_template_as_native_obj=True):
+    ClassifailyTableOperator(
+        task_id="classify",
+        **COMMON,
+        schema="{{ params.schema }}",
+        refresh="{{ params.refresh }}",
+        budget="{{ params.budget }}",
+        policy="{{ params.policy }}",
+        max_error_ratio=0.5,
+        outlets=[Asset("labelled_tickets", uri="file://labelled/tickets.csv")],
+    )
+
+with DAG("table_as_text", schedule=None, params=PARAMS):
+    ClassifailyTableOperator(task_id="classify", **COMMON, refresh="{{ params.refresh }}")
+
+with DAG("table_without_ledger", schedule=None, params=PARAMS, render_template_as_native_obj=True):
+    ClassifailyTableOperator(task_id="classify", **COMMON, schema="{{ params.schema }}", ledger=False)
+
+with DAG("table_joined", schedule=None, params=PARAMS):
+    ClassifailyTableOperator(
+        task_id="classify",
+        **{**COMMON, "text": None},
+        template="Subject: {subject}\n\n{body}",
+        id_column="id",
+        prefix="ai_",
+        ledger="{{ params.store }}",
+        on_invalid="skip",
+        mode="top_n",
+        top_n=2,
+        batch_size=10,
+        concurrency=2,
+    )

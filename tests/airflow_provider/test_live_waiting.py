@@ -1,0 +1,144 @@
+"""Jobs waited for by a real Airflow, whose API server receives the sandbox's signed webhooks."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from airflow_kit import CONNECTION, KEY, connection_json, files_holding
+from live_airflow import LiveAirflow, live_airflow, wait_for
+
+from classifaily_connectors import ClassifailyClient
+from classifaily_connectors.sandbox import Fault, Sandbox, SandboxClock, Switches
+
+DAGS = Path(__file__).parent / "live_dags"
+SECRET, WATCHED = "whsec-the-default-source", "whsec-the-watched-source"
+FIFTY = [f"I was charged twice, case {number}" for number in range(50)]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """Its jobs end when a test moves its clock."""
+    switches = Switches(job_delay=3600.0, delivery_backoff=0.1)
+    with Sandbox(plan="pro", key=KEY, switches=switches, clock=SandboxClock()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(sandbox: Sandbox) -> Iterator[ClassifailyClient]:
+    with ClassifailyClient(KEY, base_url=sandbox.base_url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox, client: ClassifailyClient
+) -> Iterator[LiveAirflow]:
+    home = tmp_path_factory.mktemp("live")
+    secrets = {"CLASSIFAILY_WEBHOOK_SECRET": SECRET, "CLASSIFAILY_WEBHOOK_SECRET_WATCHED": WATCHED}
+    with live_airflow(home, DAGS, **{CONNECTION: connection_json(sandbox)}, **secrets) as running:
+        client.webhooks.create(f"{running.url}/classifaily/webhooks", secret=SECRET)
+        yield running
+    for secret in (KEY, SECRET, WATCHED):
+        assert files_holding(secret, home) == []
+
+
+@pytest.fixture(autouse=True)
+def own_bill(sandbox: Sandbox) -> Iterator[None]:
+    sandbox.reset_bill()
+    yield
+    sandbox.clear_faults()
+
+
+def end_all_jobs(sandbox: Sandbox) -> None:
+    sandbox.clock.advance(hours=2)
+
+
+def test_fifty_sensors_outlive_a_killed_triggerer(airflow: LiveAirflow, sandbox: Sandbox) -> None:
+    """kill -9 while they wait; the jobs end and the webhooks come while nobody is there to hear them."""
+    run = airflow.trigger("many", texts=FIFTY)
+    wait_for(lambda: run.states().count("deferred") == len(FIFTY))
+    airflow.kill("triggerer")
+    before = len(sandbox.deliveries)
+    end_all_jobs(sandbox)
+    wait_for(lambda: len(sandbox.deliveries) - before >= len(FIFTY))
+    assert {delivery.status for delivery in sandbox.deliveries[before:]} == {204}
+    airflow.start("triggerer")
+    assert run.end() == "success"
+    assert run.states().count("success") == 1 + len(FIFTY)
+    assert sandbox.bill().charged == len(FIFTY)
+    assert max(sandbox.bill().by_input.values()) == 1
+    told = [run.xcom("wait", map_index=index) for index in range(len(FIFTY))]
+    assert {(each["label"], each["settled_by"]) for each in told} == {("billing", "webhook")}
+
+
+def test_without_any_webhook_they_succeed_all_the_same(airflow: LiveAirflow, sandbox: Sandbox) -> None:
+    """The receiver is off for the whole run, as far as anyone can tell: the API is asked instead."""
+    sandbox.inject(Fault(kind="drop_webhook", times=None))
+    run = airflow.trigger("many", texts=["Refund me", "API error 500", "Password reset"])
+    wait_for(lambda: run.states().count("deferred") == 3)
+    end_all_jobs(sandbox)
+    assert run.end() == "success"
+    assert {run.xcom("wait", map_index=index)["settled_by"] for index in range(3)} == {"poll"}
+    assert sandbox.bill().charged == 3
+
+
+def test_a_job_that_has_ended_is_never_deferred(
+    airflow: LiveAirflow, sandbox: Sandbox, client: ClassifailyClient
+) -> None:
+    job = client.submit("My invoice is wrong", categories=["billing", "other"])
+    before = len(sandbox.deliveries)
+    end_all_jobs(sandbox)
+    wait_for(lambda: len(sandbox.deliveries) > before)
+    run = airflow.trigger("wait", job_id=job.id)
+    assert run.end() == "success"
+    assert run.xcom("wait")["settled_by"] == "webhook"
+    assert "Pausing task as DEFERRED" not in airflow.logs("wait")
+
+
+def test_a_worker_that_dies_after_submitting_submits_once(airflow: LiveAirflow, sandbox: Sandbox) -> None:
+    run = airflow.trigger("once", text="The API is down")
+    wait_for(lambda: "deferred" in run.states())
+    # What the assertion of the test above relies on.
+    assert "Pausing task as DEFERRED" in airflow.logs("once")
+    end_all_jobs(sandbox)
+    assert run.end() == "success"
+    tries = {each["task_id"]: each["try_number"] for each in run.tasks()}
+    assert tries["submit"] == 2
+    assert run.xcom("wait")["job_id"] == run.xcom("submit")
+    assert sandbox.bill().charged == 1
+
+
+def test_a_finished_job_schedules_a_dag(airflow: LiveAirflow, sandbox: Sandbox, client: ClassifailyClient) -> None:
+    """An AssetWatcher hears of every webhook of its source, also of one that came while the triggerer was down."""
+    endpoint = client.webhooks.create(f"{airflow.url}/classifaily/webhooks/watched", secret=WATCHED)
+
+    def heard() -> list[str]:
+        runs = airflow.call("GET", "/api/v2/dags/on_finished/dagRuns?state=success")["dag_runs"]
+        paths = [f"/api/v2/dags/on_finished/dagRuns/{run['dag_run_id']}" for run in runs]
+        entries = [airflow.call("GET", f"{path}/taskInstances/read/xcomEntries/return_value") for path in paths]
+        return [job_id for entry in entries for job_id in entry["value"]]
+
+    first = client.submit("Charged twice", categories=["billing", "other"])
+    end_all_jobs(sandbox)
+    wait_for(lambda: first.id in heard())
+    airflow.kill("triggerer")
+    before = len(sandbox.deliveries)
+    second = client.submit("Charged thrice", categories=["billing", "other"])
+    end_all_jobs(sandbox)
+    wait_for(lambda: len(sandbox.deliveries) >= before + 2)  # each of two endpoints
+    airflow.start("triggerer")
+    wait_for(lambda: second.id in heard())
+    client.webhooks.delete(endpoint.id)
+
+
+def test_what_is_not_signed_is_refused(airflow: LiveAirflow) -> None:
+    """The path is public on the API server; everything there but a signed delivery is refused."""
+    for path, status in (("", 401), ("/watched", 401), ("/nobody", 404)):
+        request = urllib.request.Request(f"{airflow.url}/classifaily/webhooks{path}", b"{}", method="POST")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        assert refused.value.code == status

@@ -1,0 +1,241 @@
+"""The table operator in real DAG runs: every distinct row paid once, and no row in Airflow's keeping."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from airflow.sdk import DAG
+from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, Run, RunDag, connection_json
+
+from airflow_provider_classifaily.hooks import ClassifailyHook
+from airflow_provider_classifaily.operators import ClassifailyTableOperator
+from classifaily_connectors import ClassifailyClient
+from classifaily_connectors.sandbox import Fault, Sandbox
+
+BODIES = ["I was charged twice", "The API keeps returning a 500 error", "How do I change my password?"]
+ROWS = [{"id": str(number), "subject": f"Case {number}", "body": BODIES[number % 3]} for number in range(30)]
+UNIQUE, JOINED = 3, 30
+
+
+@pytest.fixture(autouse=True)
+def own_ledger() -> Iterator[None]:
+    """The default ledger, empty."""
+    yield
+    for file in AIRFLOW_HOME.glob("classifaily.db*"):
+        file.unlink()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write(tmp_path / "tickets.csv")
+
+
+def write(path: Path, rows: list[dict[str, str]] = ROWS) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["id", "subject", "body"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def saved_schema(sandbox: Sandbox) -> int | str:
+    with ClassifailyClient(sandbox.key, base_url=sandbox.base_url) as client:
+        return client.schemas.ensure("teams", ["billing", "technical", "account"]).id
+
+
+def label(run_dag: RunDag, table: Path, dag_id: str = "table", **conf: Any) -> Run:
+    return run_dag(dag_id, source=str(table), target=str(table.with_name("labelled.csv")), **conf)
+
+
+def test_a_table_is_labelled_and_a_second_run_costs_nothing(
+    run_dag: RunDag, connected: Sandbox, table: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = label(run_dag, table)
+    told = run.xcom("classify")
+    assert (told["rows"], told["billed"], told["duplicate"], told["reused"]) == (30, UNIQUE, 30 - UNIQUE, 0)
+    assert told["labels"] == {"account": 10, "billing": 10, "technical": 10}
+    assert told["statuses"]["completed"] == 30
+    assert told["output"] == str(table.with_name("labelled.csv"))
+    labelled = read(Path(told["output"]))
+    assert [{name: row[name] for name in ROWS[0]} for row in labelled] == ROWS
+    assert [row["label"] for row in labelled[:3]] == ["billing", "technical", "account"]
+    assert run.xcom("classify", key="progress")["done"] == 30
+    assert "| billing | 10 | 33% |" in (logged := capfd.readouterr().out)
+    assert "charged twice" not in logged
+    assert "charged twice" not in json.dumps([told, run.rendered("classify")])
+
+    again = label(run_dag, table).xcom("classify")
+    assert (again["billed"], again["reused"]) == (0, UNIQUE)
+    assert connected.bill().charged == UNIQUE
+    assert (AIRFLOW_HOME / "classifaily.db").exists()
+
+
+def test_refresh_pays_again_on_purpose(run_dag: RunDag, connected: Sandbox, table: Path) -> None:
+    label(run_dag, table)
+    assert label(run_dag, table, refresh=True).xcom("classify")["billed"] == UNIQUE
+    assert connected.bill().charged == 2 * UNIQUE
+
+
+def test_a_truth_value_that_became_text_is_refused_before_anything_is_paid(
+    run_dag: RunDag, connected: Sandbox, table: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ "False" is not False: taken for true, it would pay again."""
+    assert label(run_dag, table, "table_as_text").tries("classify") == ("failed", 1)
+    assert "refresh is 'False'; it must be True, False or 'failed'" in capfd.readouterr().out
+    assert connected.requests == []
+
+
+def test_without_a_ledger_every_run_pays_and_nothing_is_retried(
+    run_dag: RunDag, connected: Sandbox, table: Path
+) -> None:
+    for _ in range(2):
+        assert label(run_dag, table, "table_without_ledger").xcom("classify")["billed"] == UNIQUE
+    assert connected.bill().charged == 2 * UNIQUE
+    assert not (AIRFLOW_HOME / "classifaily.db").exists()
+    schema = saved_schema(connected)
+    connected.inject(Fault(kind="html_502", path="/schemas", times=3))
+    assert label(run_dag, table, "table_without_ledger", schema=schema).tries("classify") == ("failed", 1)
+
+
+def test_an_outage_is_left_to_airflows_retries(run_dag: RunDag, connected: Sandbox, table: Path) -> None:
+    """With a ledger a retry is safe: `retries` may be as many as you like."""
+    schema = saved_schema(connected)
+    connected.inject(Fault(kind="html_502", path="/schemas", times=3))
+    assert label(run_dag, table, schema=schema).tries("classify") == ("success", 2)
+    assert connected.bill().charged == UNIQUE
+
+
+def test_two_tables_share_one_ledger_by_its_url(
+    run_dag: RunDag, sandbox: Sandbox, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    monkeypatch.setenv(CONNECTION, connection_json(sandbox, extra={"store_url": url}))
+    assert label(run_dag, table).xcom("classify")["billed"] == UNIQUE
+    monkeypatch.setenv(CONNECTION, connection_json(sandbox))
+    monkeypatch.setenv("CLASSIFAILY_STORE_URL", url)
+    other = write(tmp_path / "others.csv", ROWS[:2])
+    assert label(run_dag, other).xcom("classify")["billed"] == 0
+    assert sandbox.bill().charged == UNIQUE
+
+
+def test_every_option_reaches_the_core(run_dag: RunDag, connected: Sandbox, tmp_path: Path) -> None:
+    table = write(tmp_path / "tickets.csv", [*ROWS, {"id": "1", "subject": "twice", "body": "an id that was there"}])
+    told = label(run_dag, table, "table_joined", store=f"sqlite:///{tmp_path}/own.db").xcom("classify")
+    assert told["statuses"]["skipped"] == 1
+    assert told["billed"] == JOINED
+    labelled = read(tmp_path / "labelled.csv")
+    assert {"ai_label", "ai_route", "ai_policy"} <= set(labelled[0])
+    assert len(json.loads(labelled[0]["ai_labels"])) == 2
+    assert "repeats the id" in labelled[-1]["ai_error"]
+    assert (tmp_path / "own.db").exists()
+
+
+def test_a_budget_and_a_policy(
+    run_dag: RunDag, connected: Sandbox, table: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = label(run_dag, table, budget={"max_requests": 2})
+    assert run.tries("classify") == ("failed", 1)
+    assert "BudgetExceededError: 3 requests are needed and 2 may be spent" in capfd.readouterr().out
+    assert connected.bill().charged == 0
+    run = label(run_dag, table, budget={"max_requests": 2, "on_exceeded": "partial"}, policy={"act": 1, "review": 1})
+    told = run.xcom("classify")
+    assert (told["billed"], told["statuses"]["uncovered"]) == (2, 10)
+    assert told["routes"] == {"review": 30}
+    assert label(run_dag, table, policy={"act": 0.1, "reviews": 0}).tries("classify") == ("failed", 1)
+    assert "ConfidencePolicy: " in capfd.readouterr().out
+
+
+def test_too_many_failures_fail_the_task_once_the_table_is_complete(
+    run_dag: RunDag, connected: Sandbox, table: Path
+) -> None:
+    for body in BODIES[:2]:
+        connected.script(body, error="could not be read")
+    assert label(run_dag, table).tries("classify") == ("failed", 1)
+    assert [row["status"] for row in read(table.with_name("labelled.csv"))[:3]] == ["failed", "failed", "completed"]
+
+
+def test_what_is_wrong_with_a_table_is_said_before_anything_is_paid(
+    run_dag: RunDag, connected: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "tickets.csv"
+    table.write_text("id,text\n1,Refund me\n")
+    assert label(run_dag, table).tries("classify") == ("failed", 1)
+    assert "column 'body' is missing; it has id, text" in capfd.readouterr().out
+    assert connected.requests == []
+
+
+def test_an_object_store_is_reached_through_airflows_connection(
+    run_dag: RunDag, connected: Sandbox, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scheme://connection@bucket/key` is Airflow's way: the connection brings the file system and its credentials."""
+    from airflow.sdk.io import attach
+    from airflow.sdk.io.store import _STORE_CACHE
+
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", "s3://")
+    store = fsspec.filesystem("memory")
+    monkeypatch.setitem(_STORE_CACHE, "s3-warehouse", attach("memory", alias="for_the_test", fs=store))
+    monkeypatch.delitem(_STORE_CACHE, "for_the_test")
+    store.pipe("/bucket/tickets.csv", table.read_bytes())
+    source, target = "s3://warehouse@bucket/tickets.csv", "s3://warehouse@bucket/out/labelled.jsonl"
+    told = run_dag("table", source=source, target=target).xcom("classify")
+    assert (told["output"], told["billed"]) == (target, UNIQUE)
+    lines = store.cat("/bucket/out/labelled.jsonl").decode().splitlines()
+    assert [json.loads(line)["label"] for line in lines[:3]] == ["billing", "technical", "account"]
+    store.rm("/bucket", recursive=True)
+
+
+def test_the_outlet_assets_event_tells_the_counts(run_dag: RunDag, connected: Sandbox, table: Path) -> None:
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+
+    run = label(run_dag, table)
+    with create_session() as session:
+        (event,) = session.query(AssetEvent).filter_by(source_run_id=run.run_id).all()
+    assert event.extra["labels"] == {"account": 10, "billing": 10, "technical": 10}
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"text": "a", "template": "{b}"}, "text and template exclude each other"),
+    ({"on_unknown": "guess"}, "on_unknown is 'guess'"),
+    ({"on_invalid": "ignore"}, "on_invalid is 'ignore'"),
+    ({"max_error_ratio": 2}, "max_error_ratio is 2"),
+    ({"threshold": "high"}, "threshold is 'high'"),
+    ({"top_n": 3, "mode": "single"}, "top_n goes with"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_a_wrong_argument_is_refused_where_the_dag_is_written(arguments: dict[str, Any], message: str) -> None:
+    with DAG("wrong", schedule=None), pytest.raises(ValueError, match=message):
+        ClassifailyTableOperator(task_id="wrong", source="a.csv", target="b.csv", **arguments)
+
+
+def test_where_the_ledger_is(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(**extra: Any) -> str:
+        monkeypatch.setenv(CONNECTION, connection_json(sandbox, extra=extra))
+        return ClassifailyHook().store_url()
+
+    monkeypatch.delenv("CLASSIFAILY_STORE_URL", raising=False)
+    assert found() == f"sqlite:///{AIRFLOW_HOME}/classifaily.db"
+    monkeypatch.setenv("CLASSIFAILY_STORE_URL", "sqlite:///of/the/worker.db")
+    assert found(store_url=" ") == "sqlite:///of/the/worker.db"
+    assert found(store_url="postgresql+psycopg://u:p@db/ledger") == "postgresql+psycopg://u:p@db/ledger"
+    assert KEY not in found()
+
+
+def test_no_ledger_means_no_second_try() -> None:
+    with DAG("no_ledger", schedule=None, default_args={"retries": 3}):
+        bare = ClassifailyTableOperator(task_id="a", source="a.csv", target="b.csv", ledger=False)
+        kept = ClassifailyTableOperator(task_id="b", source="a.csv", target="b.csv")
+    assert (bare.retries, kept.retries) == (0, 3)

@@ -1,0 +1,257 @@
+"""Suspended runs, events and automations on a real server, driven by signed deliveries to the real receiver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Running, Suspended
+from prefect_stage import BUG, MONEY, TEAMS, Stage, staged, wait_until
+
+from classifaily_connectors import ConfigurationError
+from classifaily_connectors.sandbox import Fault
+from prefect_classifaily import ClassifailyCredentials, events, start_on_job, submit_job
+from prefect_classifaily.automations import astart_on_job
+from prefect_classifaily.sink import Sink, emit, suspended, sweep_jobs
+
+HERE = Path(__file__).parent
+
+
+@contextmanager
+def process(log: Path, environment: dict[str, str], *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as file:
+        started = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=HERE,
+            env={**os.environ, **environment},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        yield started
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(20)
+
+
+@pytest.fixture(scope="module")
+def stage(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """With the flows of `waiting_flows.py` deployed."""
+    folder = tmp_path_factory.mktemp("stage")
+    with (
+        staged(folder) as stage,
+        process(folder / "served.log", stage.environment(), "waiting_flows.py") as served,
+        get_client(sync_client=True) as prefect,
+    ):
+
+        def deployed() -> bool:
+            assert served.poll() is None, (folder / "served.log").read_text()
+            return len([each for each in prefect.read_deployments() if each.name == "test"]) == 3
+
+        wait_until(deployed)
+        yield stage
+
+
+@contextmanager
+def sink(stage: Stage, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The sink as a process of its own."""
+    command = ["-m", "prefect_classifaily.sink", "--interval", "0.2", "--sweep", "36000"]
+    before = log.read_text().count("ready:") if log.exists() else 0
+    with process(log, stage.environment(), *command) as started:
+        wait_until(lambda: log.read_text().count("ready:") > before or started.poll() is not None)
+        assert started.poll() is None, log.read_text()
+        yield started
+
+
+def start(flow: str, **parameters: Any) -> FlowRun:
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name(f"{flow}/test")
+        return prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+
+def until_state(run: FlowRun, *names: str) -> FlowRun:
+    with get_client(sync_client=True) as prefect:
+
+        def there() -> FlowRun | None:
+            now = prefect.read_flow_run(run.id)
+            assert now.state
+            assert now.state.name in names or not now.state.is_final(), now.state
+            return now if now.state.name in names else None
+
+        found: FlowRun = wait_until(there, 180, 0.3)
+        return found
+
+
+def job_of(run: FlowRun) -> str:
+    assert run.state
+    return str(events.job_of(run.state.state_details.pause_key))
+
+
+def told(job_id: str) -> list[dict[str, Any]]:
+    """What Prefect was told of the job, as soon as it was told anything."""
+    about: Any = {"filter": {"resource": {"id": [events.resource_id(job_id)]}}, "limit": 50}
+    path: Any = "/events/filter"
+    with get_client(sync_client=True) as prefect:
+        found = wait_until(lambda: prefect.request("POST", path, json=about).json()["events"])
+        return list(found)
+
+
+def test_a_signed_delivery_resumes_a_suspended_run(stage: Stage, tmp_path: Path) -> None:
+    charged = stage.sandbox.bill().charged
+    runs = {text: start(flow, text=text, answer=str(tmp_path / flow)) for flow, text in
+            (("waiting", MONEY), ("awaiting", BUG))}  # fmt: skip
+    suspended_runs = [until_state(run, "Suspended") for run in runs.values()]
+    assert all(events.WAITING in run.tags for run in suspended_runs)
+    with sink(stage, tmp_path / "sink.log"):
+        forged = urllib.request.Request(stage.url, b"{}", {"X-ClassifAIly-Signature": "sha256=00"}, method="POST")
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(forged, timeout=30)
+        stage.end_jobs()
+        ended = [until_state(run, "Completed") for run in suspended_runs]
+    labels = [(tmp_path / name).read_text() for name in ("waiting", "awaiting")]
+    assert [each.split()[1:] for each in labels] == [["billing"], ["technical"]]
+    # The flows ran twice from their beginning, and paid once.
+    assert [run.run_count for run in ended] == [2, 2]
+    assert stage.sandbox.bill().charged - charged == 2
+    assert all(events.WAITING not in run.tags for run in ended)
+    for run in suspended_runs:
+        (event,) = told(job_of(run))
+        assert event["event"] == "classifaily.job.completed"
+        assert event["payload"]["settled_by"] == "webhook"
+        assert event["id"] == str(events.event_id("default", "job.completed", job_of(run)))
+    assert stage.inbox.stats().settled_by_poll == 0
+
+
+def test_a_sink_that_was_killed_loses_nothing_and_repeats_nothing(stage: Stage, tmp_path: Path) -> None:
+    run = until_state(start("waiting", text="killed", answer=str(tmp_path / "answer")), "Suspended")
+    log = tmp_path / "sink.log"
+    with sink(stage, log) as killed:
+        killed.kill()
+        killed.wait()
+    stage.end_jobs()
+    wait_until(lambda: stage.delivered(job_of(run)))
+    with sink(stage, log):
+        until_state(run, "Completed")
+    with sink(stage, log):  # nor does another one, which begins where that one ended
+        wait_until(lambda: stage.inbox.mark("prefect") == stage.inbox.head())
+    assert len(told(job_of(run))) == 1
+    assert len((tmp_path / "answer").read_text().splitlines()) == 1
+
+
+def test_a_lost_webhook_is_made_up_for_by_the_sweep(stage: Stage, tmp_path: Path) -> None:
+    run = until_state(start("waiting", text="lost", answer=str(tmp_path / "answer")), "Suspended")
+    stage.sandbox.inject(Fault(kind="drop_webhook", times=1))
+    stage.end_jobs()
+    swept = sweep_jobs_with(stage)
+    assert swept["settled"] == 1
+    until_state(run, "Completed")
+    (event,) = told(job_of(run))
+    assert event["payload"]["settled_by"] == "poll"
+    assert not stage.delivered(job_of(run))
+
+
+def sweep_jobs_with(stage: Stage) -> dict[str, int]:
+    name = "swept"
+    stage.credentials.save(name, overwrite=True)
+    found: dict[str, int] = sweep_jobs(credentials=name)
+    return found
+
+
+def test_an_automation_starts_a_deployment_for_every_job_that_ends(stage: Stage, tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    first, second = (start_on_job("continuing/test", parameters={"answer": str(answer)}) for _ in range(2))
+    assert first == second
+    try:
+        job = submit_job.fn("continued", categories=TEAMS, credentials=stage.credentials)
+        with sink(stage, tmp_path / "sink.log"):
+            stage.end_jobs()
+            wait_until(lambda: answer.exists() and answer.read_text().count("\n"), 180)
+        assert answer.read_text().split()[0] == job.id
+    finally:
+        with get_client(sync_client=True) as prefect:
+            prefect.delete_automation(first)
+
+
+async def test_the_automations_twin_finds_the_same(stage: Stage) -> None:
+    first, second = [await astart_on_job("continuing/test", name="twin") for _ in range(2)]
+    assert first == second
+    async with get_client() as prefect:
+        await prefect.delete_automation(first)
+
+
+def test_a_mark_that_was_not_set_repeats_the_same_event(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the sink had died between the two."""
+    job = submit_job.fn("twice", categories=TEAMS, credentials=stage.credentials)
+    stage.end_jobs()
+    wait_until(lambda: stage.delivered(str(job.id)))
+    ours = Sink(stage.store, stage.credentials, consumer="again")
+    with get_client(sync_client=True) as prefect:
+        with monkeypatch.context() as patched:
+            patched.setattr(ours._inbox, "set_mark", lambda *_: None)
+            assert ours.forward(prefect) > 0
+        assert ours.forward(prefect) > 0
+        assert ours.forward(prefect) == 0
+    ours.close()
+    assert len(told(str(job.id))) == 1
+
+
+def test_only_a_run_that_waits_for_this_job_is_resumed(stage: Stage) -> None:
+    """Prefect answers 200 to whatever it is asked to resume; a run that is not there yet is resumed later."""
+    ours = Sink(stage.store, stage.credentials)
+    ours._fresh["7"] = float("inf")
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name("waiting/test")
+
+        def run(tag: str, state: Any) -> FlowRun:
+            made = prefect.create_flow_run_from_deployment(deployment.id, tags=[events.WAITING, tag], state=Running())
+            prefect.set_flow_run_state(made.id, state)
+            return made
+
+        late = run(events.tag("7"), Running())
+        other_job = run(events.tag("8"), Suspended(pause_key=events.pause_key("8")))
+        other_reason = run(events.tag("7"), Suspended(pause_key="a human"))
+        ours.resume(prefect)
+
+        def state_of(flow_run: FlowRun) -> Any:
+            found = prefect.read_flow_run(flow_run.id).state
+            return found and found.name
+
+        assert [state_of(each) for each in (late, other_job, other_reason)] == ["Running", "Suspended", "Suspended"]
+        prefect.set_flow_run_state(late.id, Suspended(pause_key=events.pause_key("7")))
+        assert [job_id for _run, job_id in suspended(prefect, ["7"])] == ["7"]
+        ours.resume(prefect)
+        assert state_of(late) in ("Resuming", "Pending", "Running", "Completed", "Failed")
+        for each in (late, other_job, other_reason):
+            prefect.delete_flow_run(each.id)
+    ours.close()
+
+
+def test_the_sink_needs_a_store_of_its_own(stage: Stage) -> None:
+    with pytest.raises(ConfigurationError, match="give it the store's URL"):
+        Sink(stage.url, stage.credentials)
+    with get_client(sync_client=True) as prefect:
+        emit(prefect, [])
+
+
+def test_names_and_ids() -> None:
+    assert events.job_of(events.pause_key("batch:9")) == "batch:9"
+    assert events.job_of("a human") is events.job_of(None) is None
+    body = events.event_body("default", "job.failed", "9", settled_by="webhook", redriven=1)
+    assert body["event"] == events.FAILED
+    assert body["id"] != str(events.event_id("default", "job.failed", "9"))
+    assert isinstance(ClassifailyCredentials.model_fields, dict)
