@@ -61,7 +61,7 @@ def taxonomy_of(categories: object) -> type[Enum] | None:
 def typed(answer: C, categories: object) -> C:
     """The answer to a question about `categories`: its label is a member if they were given as an Enum class."""
     taxonomy = taxonomy_of(categories)
-    return answer if taxonomy is None else answer.with_taxonomy(taxonomy)
+    return answer if taxonomy is None else answer.with_members(_members(taxonomy))
 
 
 def source_of(categories: Sequence[Category], name: str) -> str:

@@ -114,7 +114,6 @@ Count = Annotated[int | None, BeforeValidator(_as_count)]
 """A number of requests; None means unlimited."""
 Instant = Annotated[AwareDatetime | None, BeforeValidator(_as_instant)]
 Map = Annotated[dict[str, Any], BeforeValidator(as_map)]
-Taxonomy = type[Enum]
 
 
 class Model(BaseModel):
@@ -217,7 +216,7 @@ class Classification(Model, Generic[L_co]):
     error: ErrorDetail | None = None
     meta: Map = Field(default_factory=dict)
     created_at: Instant = None
-    _taxonomy: Taxonomy | None = PrivateAttr(default=None)
+    _members: Mapping[str, Enum] | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -236,21 +235,17 @@ class Classification(Model, Generic[L_co]):
                 wire.pop(name, None)
         return wire
 
-    def with_taxonomy(self, taxonomy: Taxonomy) -> Self:
-        """The same answer, read as one about the members of an Enum; see `enums.typed`."""
+    def with_members(self, members: Mapping[str, Enum]) -> Self:
+        """The same answer, whose label is one of these members of an Enum; see `enums.typed`."""
         answer = self.model_copy()
-        answer._taxonomy = taxonomy  # noqa: SLF001
+        answer._members = members  # noqa: SLF001
         return answer
 
     @property
     def label(self) -> L_co | None:
         """The best label, or None when there is none."""
         word = self.labels[0].label if self.labels else None
-        if self._taxonomy is None:
-            return cast("L_co | None", word)
-        from classifaily_connectors.enums import member_for  # which makes a `Category` of each member
-
-        return cast("L_co | None", member_for(self._taxonomy, word))
+        return cast("L_co | None", word if self._members is None else self._members.get(word or ""))
 
     @property
     def confidence(self) -> float | None:

@@ -38,46 +38,99 @@ def _install() -> Path:
     return found
 
 
+class Cluster:
+    """A PostgreSQL of its own; it may be killed and started again on what it left."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries, self._folder = binaries, folder
+        user = pwd.getpwnam("postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name)
+        self._as_user: list[str] = []
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+        self._data = folder / "data"
+        initdb = [
+            *self._as_user,
+            binaries / "initdb",
+            "-D",
+            self._data,
+            "-U",
+            "classifaily",
+            "--auth=trust",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, timeout=120)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql+psycopg://classifaily@127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        settings = {"listen_addresses": "127.0.0.1", "port": self._port, "fsync": "on"}
+        settings["unix_socket_directories"] = str(self._folder)
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            command = [*self._as_user, self._binaries / "postgres", "-D", self._data, *options]
+            self._server = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+        until = time.monotonic() + _START_SECONDS
+        ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        while subprocess.run(ready, check=False).returncode:
+            if self._server.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-500:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """`kill -9`, every process of it."""
+        of_it = [
+            int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _parent(path) == self._server.pid
+        ]
+        for pid in (self._server.pid, *of_it):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._server.wait(timeout=60)
+
+    def end(self) -> None:
+        """At once: nothing in it is wanted any more."""
+        self._server.send_signal(signal.SIGQUIT)
+        self._server.wait(timeout=60)
+
+
+def _parent(stat: Path) -> int:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return 0
+
+
 @contextlib.contextmanager
-def _cluster() -> Iterator[str]:
+def _cluster() -> Iterator[Cluster]:
     binaries = _binaries() or _install()
     folder = Path(tempfile.mkdtemp(prefix="classifaily-postgres-"))
-    user = pwd.getpwnam("postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name)
-    as_user: list[str] = []
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
-    data = folder / "data"
-    initdb = [*as_user, binaries / "initdb", "-D", data, "-U", "classifaily", "--auth=trust", "-E", "UTF8"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=folder, timeout=120)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "on"}
-    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [*as_user, binaries / "postgres", "-D", data, *options], cwd=folder, stdout=log, stderr=log
-        )
+    cluster = Cluster(binaries, folder)
     try:
-        until = time.monotonic() + _START_SECONDS
-        ready = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-        while subprocess.run(ready, check=False).returncode:
-            if server.poll() is not None or time.monotonic() > until:
-                pytest.fail(f"PostgreSQL did not start: {(folder / 'log').read_text()[-500:]}")
-            time.sleep(0.05)
-        yield f"postgresql+psycopg://classifaily@127.0.0.1:{port}"
+        yield cluster
     finally:
-        server.send_signal(signal.SIGQUIT)  # at once: nothing in it is wanted any more
-        server.wait(timeout=60)
+        cluster.end()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A cluster that nobody else uses."""
+    with _cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
     """Makes an empty database and gives its store URL."""
     numbers = itertools.count()
-    with _cluster() as server:
+    with _cluster() as cluster:
         import psycopg
+
+        server = cluster.url
 
         def make() -> str:
             name = f"ledger_{next(numbers)}"

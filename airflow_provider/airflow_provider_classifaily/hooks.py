@@ -39,7 +39,7 @@ class ClassifailyHook(BaseHook):
     def __init__(self, classifaily_conn_id: str = default_conn_name, logger_name: str | None = None) -> None:
         super().__init__(logger_name)
         self.classifaily_conn_id = classifaily_conn_id
-        self._read: _Settings | None = None
+        self._known: _Settings | None = None
         self._client: ClassifailyClient | None = None
         self._async_client: AsyncClassifailyClient | None = None
 
@@ -119,22 +119,22 @@ class ClassifailyHook(BaseHook):
     def _settings(self) -> _Settings:
         from airflow.sdk.log import mask_secret
 
-        if self._read is None:
+        if self._known is None:
             connection = self.get_connection(self.classifaily_conn_id)
-            self._read = _read(connection, cast("dict[str, Any]", connection.extra_dejson))  # pyright: ignore[reportUnknownMemberType]
-            for secret in self._read.secrets():
+            self._known = _read(connection, cast("dict[str, Any]", connection.extra_dejson))  # pyright: ignore[reportUnknownMemberType]
+            for secret in self._known.secrets():
                 mask_secret(secret)
-        return self._read
+        return self._known
 
     async def _asettings(self) -> _Settings:
         from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
-        if self._read is None:
+        if self._known is None:
             connection = await get_async_connection(self.classifaily_conn_id, hook=self)
-            self._read = _read(connection, await get_async_extra_dejson(connection))
-            for secret in self._read.secrets():
+            self._known = _read(connection, await get_async_extra_dejson(connection))
+            for secret in self._known.secrets():
                 await _amask(secret)
-        return self._read
+        return self._known
 
 
 class Deliveries(TypedDict):

@@ -10,8 +10,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk import PokeReturnValue
-from airflow.sdk.bases.sensor import BaseSensorOperator
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_classifaily.errors import fail_fast
 from airflow_provider_classifaily.hooks import ClassifailyHook
@@ -61,8 +60,7 @@ class _ClassifailySensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Back from the triggerer, which tells only that the job has ended: the job itself says how."""
-        from airflow.providers.common.compat.sdk import AirflowFailException
-        from airflow.sdk.exceptions import AirflowSensorTimeout
+        from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
         if event["outcome"] == "timeout":
             raise AirflowSensorTimeout(f"job {event['job_id']} had not ended after {self.timeout:,.0f} s, and runs on")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from classifaily_connectors.bulk.rows import Verdict
 from classifaily_connectors.bulk.terms import Terms
-from classifaily_connectors.errors import ClassifailyError, JobTimeoutError, OutcomeUnknownError
+from classifaily_connectors.errors import ClassifailyError, OutcomeUnknownError
 from classifaily_connectors.identity import Reference, Resolver
 from classifaily_connectors.models import Job
 from classifaily_connectors.operations import payloads
+from classifaily_connectors.retry import transient
 from classifaily_connectors.taxonomy import parse_categories
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ class Purchase:
 
     def failed(self, error: ClassifailyError) -> None:
         """Give the claim back if the request certainly was not executed."""
-        if isinstance(error, OutcomeUnknownError | JobTimeoutError):
-            self._ledger.park([self._key])
-        else:
+        if error.outcome in ("not_sent", "rejected") or transient(error, once=True):
             self._ledger.release(self._run_id, [self._key])
+        else:
+            self._ledger.park([self._key])
 
     def close(self) -> None:
         """Say that this submitter is gone: a claim without a job is an open question from now on."""

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from classifaily_connectors.tables.shape import Answer, Shape
 
 _PART_ROWS = 25_000
-_PART_BYTES = 1 << 25
+_PART_BYTES = 1 << 23
 _PART_SECONDS = 10.0
-_GROUP_BYTES = 1 << 26
+_GROUP_BYTES = 1 << 22
+"""What is held at once, before a part and before a row group is written: it adds to the memory of every run."""
 Write = Callable[[IO[bytes]], None]
 
 
@@ -155,26 +156,30 @@ class ParquetEncoder(Encoder):
         return int(piece.nbytes)
 
     def part(self, pieces: Sequence[Any], file: IO[bytes]) -> None:
-        pa = need("pyarrow")
         with need("pyarrow.ipc").new_stream(file, self._schema) as stream:
-            stream.write_table(pa.Table.from_batches(pieces, self._schema).combine_chunks())
+            for piece in pieces:
+                stream.write_batch(piece)
 
     def whole(self, parts: Iterable[Place], file: IO[bytes]) -> None:
         with need("pyarrow.parquet").ParquetWriter(file, self._schema) as writer:
             for table in self._groups(parts):
                 writer.write_table(table)
+                need("pyarrow").default_memory_pool().release_unused()
 
     def _groups(self, parts: Iterable[Place]) -> Iterator[Any]:
         pa = need("pyarrow")
         waiting: list[Any] = []
+        size = 0
         for place in parts:
-            with place.open() as part:
-                waiting.append(need("pyarrow.ipc").open_stream(part).read_all())
-            if sum(table.nbytes for table in waiting) >= _GROUP_BYTES:
-                yield pa.concat_tables(waiting)
-                waiting = []
+            with place.open() as part, need("pyarrow.ipc").open_stream(part) as pieces:
+                for piece in pieces:
+                    waiting.append(piece)
+                    size += piece.nbytes
+                    if size >= _GROUP_BYTES:
+                        yield pa.Table.from_batches(waiting)
+                        waiting, size = [], 0
         if waiting:
-            yield pa.concat_tables(waiting)
+            yield pa.Table.from_batches(waiting)
 
 
 def encoder(table: Table, output: Format, shape: Shape) -> Encoder:

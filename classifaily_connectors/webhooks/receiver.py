@@ -118,8 +118,7 @@ class Receiver:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
-            # A mounted app is told where, and its path may or may not still say so.
-            source, rest = _place(scope["path"].removeprefix(scope.get("root_path", "")))
+            source, rest = _place(scope["path"], scope.get("root_path", ""))
             if rest == "":
                 status = await self._deliver(source, scope, receive)
                 if status:
@@ -230,9 +229,13 @@ class Receiver:
 
 
 @functools.lru_cache(maxsize=256)
-def _place(path: str) -> tuple[str, str | None]:
+def _place(path: str, root: str) -> tuple[str, str | None]:
     """The source a path names, and what follows it; what follows is None where there is nothing."""
-    path = path.removeprefix(PATH).strip("/")
+    # A mounted app is told where (`root`), and its path may or may not say so too; the mount may end within ours.
+    whole = path if path.startswith(root) else root + path
+    _before, found, rest = whole.partition(PATH)
+    ours = found and rest[:1] in ("", "/")
+    path = (rest if ours else whole.removeprefix(root)).strip("/")
     first, _, rest = path.partition("/")
     if first == "-":
         return DEFAULT, rest if rest in ("health", "metrics") else None

@@ -9,6 +9,7 @@ starts with none.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Generator, Hashable
@@ -16,7 +17,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+_PATIENCE = 10.0
+
 T = TypeVar("T")
+logger = logging.getLogger("classifaily_connectors")
 
 
 class Fixture(Protocol):
@@ -38,20 +42,20 @@ class Room:
         self._fixtures: dict[Hashable, list[Any]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self._live()), name="classifaily-waiting", daemon=True).start()
+        self.thread = threading.Thread(
+            target=lambda: asyncio.run(self._live()), name="classifaily-waiting", daemon=True
+        )
+        self.thread.start()
         self._ready.wait()
 
     async def _live(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self._empty = asyncio.Event()
+        self.empty = asyncio.Event()
         self._ready.set()
-        await self._empty.wait()
-        while self._closing:
-            await asyncio.gather(*self._closing, return_exceptions=True)
-
-    def leave_it(self) -> None:
-        """Let the thread end, once what was shared is closed."""
-        self.loop.call_soon_threadsafe(self._empty.set)
+        await self.empty.wait()
+        # Visitors who were cancelled may still be on their way out, and what they shared is closed behind them.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     @contextmanager
     def share(self, key: Hashable, make: Callable[[], F]) -> Generator[F]:
@@ -68,38 +72,65 @@ class Room:
                 del self._fixtures[key]
                 task = asyncio.ensure_future(entry[0].close())
                 self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.info("what was shared by those who waited did not close well", exc_info=error)
 
 
 _lock = threading.Lock()
 _room: Room | None = None
 
 
-def visit(work: Callable[[Room], Coroutine[Any, Any, T]]) -> Future[T]:
-    """Run `work` in the room; cancelling the future cancels it."""
-    global _room  # noqa: PLW0603  # one per process is the point
-    with _lock:
-        room = _room = _room or Room()
-        room.visitors += 1
-        future = asyncio.run_coroutine_threadsafe(work(room), room.loop)
-    future.add_done_callback(lambda _: _gone(room))
-    return future
+def visit(work: Callable[[Room], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` in the room; whoever leaves last waits until what was shared is closed."""
+    room, future = _enter(work)
+    try:
+        found = future.result()
+    except BaseException:
+        future.cancel()  # an interrupt must not leave it waiting
+        _leave(room)
+        raise
+    if _leave(room):
+        room.thread.join(_PATIENCE)
+    return found
 
 
 async def avisit(work: Callable[[Room], Coroutine[Any, Any, T]]) -> T:
     """See `visit`; for callers on an event loop of their own."""
-    return await asyncio.wrap_future(visit(work))
+    room, future = _enter(work)
+    try:
+        found = await asyncio.wrap_future(future)
+    except BaseException:
+        _leave(room)
+        raise
+    if _leave(room):
+        await asyncio.to_thread(room.thread.join, _PATIENCE)
+    return found
 
 
-def _gone(room: Room) -> None:
+def _enter(work: Callable[[Room], Coroutine[Any, Any, T]]) -> tuple[Room, Future[T]]:
+    global _room  # noqa: PLW0603  # one per process is the point
+    with _lock:
+        room = _room = _room or Room()
+        room.visitors += 1
+        return room, asyncio.run_coroutine_threadsafe(work(room), room.loop)
+
+
+def _leave(room: Room) -> bool:
+    """Whether that was the last one inside."""
     global _room  # noqa: PLW0603
     with _lock:
         room.visitors -= 1
         if room.visitors:
-            return
+            return False
         if room is _room:
             _room = None
-    room.leave_it()
+    room.loop.call_soon_threadsafe(room.empty.set)
+    return True
 
 
 def _forget() -> None:

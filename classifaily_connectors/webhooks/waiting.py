@@ -155,12 +155,7 @@ def wait_for_job(
     """
     place = Place.of(store, source, secret)
     order = _order(client.settings, job_id, place, deadline=deadline, poll=poll, reconcile=reconcile)
-    future = visit(partial(_wait, order))
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()  # an interrupt must not leave it waiting
-        raise
+    return visit(partial(_wait, order))
 
 
 async def await_for_job(
@@ -185,9 +180,14 @@ class _Order:
     settings: Settings
     job_id: str
     place: Place | None
-    deadline: float
+    until: float
     poll: float
     pace: Pace
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.until - time.monotonic()
 
 
 def _order(
@@ -206,7 +206,9 @@ def _order(
         raise refuse(f"poll is {poll!r}; it must be a positive number of seconds")
     if deadline is not None and not math.isfinite(deadline):
         raise refuse(f"deadline is {deadline!r}; it must be in seconds since the epoch, or None")
-    return _Order(settings, _checked(job_id), place, math.inf if deadline is None else deadline, poll, pace)
+    # The wall clock is read once: a step of it moves no wait that has begun.
+    until = math.inf if deadline is None else time.monotonic() + deadline - time.time()
+    return _Order(settings, _checked(job_id), place, until, poll, pace)
 
 
 def _checked(job_id: str | int) -> str:
@@ -220,54 +222,59 @@ async def _wait(order: _Order, room: Room) -> Settled:
     with room.share(order.settings, partial(Asker, order.settings)) as asker:
         place, poll = order.place, order.poll
         if place is None:
-            return await _until(order, asker, None)
+            return await _asked(order, asker)
         with room.share((place, poll), lambda: Watch(place.reader(poll), place.source)) as watch:
-            with watch.waiting(order.job_id) as waiter:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_PATIENCE):
-                        await waiter.looked.wait()
-                found = await _until(order, asker, waiter.arrival)
+            found = await _watched(order, asker, watch)
             await watch.settle(order.job_id, found.settled_by)
             return found
 
 
-async def _until(order: _Order, asker: Asker, arrival: asyncio.Future[Delivery] | None) -> Settled:
-    # The clock is read once: a step of the wall clock moves no wait that has begun.
-    until = asyncio.get_running_loop().time() + order.deadline - time.time()
-    if arrival is None or not arrival.done():
-        with asker.asking(order.job_id, order.pace, must_exist=arrival is None) as question:
-            events: set[asyncio.Future[Any]] = {question.answer, *([arrival] if arrival else [])}
-            if not await _first(events, until - asyncio.get_running_loop().time()):
-                await _first({*events, asker.again(question)}, _PATIENCE)
-            if question.answer.done() and not (arrival and arrival.done()):
-                return Settled(order.job_id, "poll", question.answer.result())
-    if arrival is not None and arrival.done():
-        return Settled(order.job_id, "webhook", await _confirmed(order, asker, arrival.result(), until))
+async def _asked(order: _Order, asker: Asker) -> Settled:
+    with asker.asking(order.job_id, order.pace, must_exist=True) as question:
+        if not await _first({question.answer}, order.left):
+            await _first({question.answer, asker.again(question)}, _PATIENCE)
+        if question.answer.done():
+            return Settled(order.job_id, "poll", question.answer.result())
+    raise _late(order)
+
+
+async def _watched(order: _Order, asker: Asker, watch: Watch) -> Settled:
+    with watch.waiting(order.job_id) as waiter:
+        await _first({waiter.looked}, _PATIENCE)
+        if not waiter.arrival.done():
+            with asker.asking(order.job_id, order.pace, must_exist=False) as question:
+                events: set[asyncio.Future[Any]] = {waiter.arrival, question.answer}
+                if not await _first(events, order.left):
+                    await _first({*events, asker.again(question)}, _PATIENCE)
+                if question.answer.done() and not waiter.arrival.done():
+                    return Settled(order.job_id, "poll", question.answer.result())
+        if waiter.arrival.done():
+            return Settled(order.job_id, "webhook", await _confirmed(order, asker, watch, waiter.arrival.result()))
     raise _late(order)
 
 
 async def _first(events: set[asyncio.Future[Any]], left: float) -> bool:
+    """Whether one of these came about within so many seconds."""
     timeout = None if left == math.inf else max(0.0, left)
     done, _ = await asyncio.wait(events, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     return bool(done)
 
 
-async def _confirmed(order: _Order, asker: Asker, delivery: Delivery, until: float) -> Job:
+async def _confirmed(order: _Order, asker: Asker, watch: Watch, delivery: Delivery) -> Job:
     pause, longest = _CONFIRM
     while True:
         try:
             job = await asker.get(order.job_id)
         except NotFoundError:
-            return told(delivery)
+            return told(await watch.whole(delivery))
         except PASSING:
             pass
         else:
             if job.done:
                 return job
-        left = until - asyncio.get_running_loop().time()
-        if left <= 0:
+        if order.left <= 0:
             raise _late(order)
-        await asyncio.sleep(min(pause, left))
+        await asyncio.sleep(min(pause, order.left))
         pause = min(2 * pause, longest)
 
 

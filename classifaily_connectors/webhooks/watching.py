@@ -67,14 +67,14 @@ class Reader(Protocol):
 
 
 class Waiter:
-    """One who waits for the delivery of one job; `looked` is set once the store was looked up, or could not be."""
+    """One who waits for the delivery of one job; `looked` comes once the store was looked up, or could not be."""
 
     __slots__ = ("arrival", "job_id", "looked")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.arrival: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        self.looked = asyncio.Event()
+        self.looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Watch:
@@ -106,6 +106,12 @@ class Watch:
                 del self._waiters[job_id]
                 self._fresh.discard(job_id)
                 self._expected.discard(job_id)
+
+    async def whole(self, delivery: Delivery) -> Delivery:
+        """The delivery with its body, which the feed does not carry; where nothing has it, the delivery as it is."""
+        if delivery.body is not None:
+            return delivery
+        return (await self._reader.find([delivery.job_id])).get(delivery.job_id, delivery)
 
     async def settle(self, job_id: str, by: SettledBy) -> None:
         """Note by what the job was settled; a store that cannot be told is not waited for."""
@@ -206,4 +212,5 @@ class Watch:
     def _tell(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
             for waiter in self._waiters.get(job_id, ()):
-                waiter.looked.set()
+                if not waiter.looked.done():
+                    waiter.looked.set_result(None)

@@ -79,7 +79,8 @@ def build_webhook_sensor(
     if run_config is not None and target is None:
         raise ConfigurationError("run_config is given and no target: there is nothing to run")
 
-    def look(context: SensorEvaluationContext) -> SensorResult:
+    # Called by hand, as tests do, it is given the resource a second time, by name.
+    def look(context: SensorEvaluationContext, **_resources: Any) -> SensorResult:
         begun = seq = int(context.cursor or 0)
         runs: list[RunRequest] = []
         seen: list[AssetObservation] = []

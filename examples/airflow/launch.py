@@ -13,6 +13,7 @@ import contextlib
 import csv
 import json
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from types import FrameType
 from typing import Any
 
 from local_airflow import LocalAirflow
+
+from classifaily_connectors import ClassifailyClient
 
 EXAMPLES = Path(__file__).parent
 DAG = "support_tickets"
@@ -82,11 +85,16 @@ def _run(airflow: LocalAirflow, conf: dict[str, Any], progress: Callable[[int], 
 def ui(options: argparse.Namespace, say: Say) -> None:
     """Airflow with all examples of this folder, until Ctrl-C."""
     components = ("api-server", "scheduler", "dag-processor", "triggerer")
-    with platform(options, say, components) as airflow:
+    secret = secrets.token_hex(16)
+    with platform(options, say, components, CLASSIFAILY_WEBHOOK_SECRET=secret) as airflow:
         # Kept in the metadata database, where Admin > Connections shows it. Port 0, because Airflow 3.3.2
         # refuses to test a stored connection without a port (apache/airflow#73298).
-        airflow.call("POST", "/api/v2/connections", {"connection_id": "classifaily_default", "port": 0, **account()})
+        login = account()
+        airflow.call("POST", "/api/v2/connections", {"connection_id": "classifaily_default", "port": 0, **login})
         airflow.wait_for(lambda: airflow.call("GET", f"/api/v2/dags/{DAG}"))
+        if "//127.0.0.1" in (login["host"] or ""):  # a sandbox can reach us here, the real API cannot
+            with ClassifailyClient(login["password"], base_url=login["host"]) as client:
+                client.webhooks.create(f"{airflow.url}/classifaily/webhooks", secret=secret)
         say({"event": "ready", "url": airflow.url})
         signal.pause()
 

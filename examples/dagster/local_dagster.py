@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
-START_SECONDS = 120
+START_SECONDS = 240
 STOP_SECONDS = 5
 
 QUIET = "telemetry: {enabled: false}\nnux: {enabled: false}\n"

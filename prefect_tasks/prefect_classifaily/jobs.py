@@ -10,6 +10,7 @@ The waits are functions that run tasks, not tasks: a task cannot suspend its flo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -27,7 +28,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from classifaily_connectors import ConfigurationError, Job, NotFoundError, asubmit_once, submit_once
 from classifaily_connectors.operations.jobs import settled
-from classifaily_connectors.webhooks import acheck_job, check_job
+from classifaily_connectors.webhooks import Settled, acheck_job, check_job
 from classifaily_connectors.webhooks import await_for_job as acore
 from classifaily_connectors.webhooks import wait_for_job as core
 from prefect_classifaily import events
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import State, TaskRun
 
+    from classifaily_connectors import AsyncClassifailyClient
     from classifaily_connectors.media import Input
     from classifaily_connectors.operations.payloads import ClassifyOptions
     from classifaily_connectors.taxonomy import CategoryLike
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 Mode = Literal["poll", "event", "suspend"]
 SLOWLY = (5.0, 300.0)
 """Seconds between two questions to the API while an event is awaited: one that is lost costs little."""
+LONGEST_PAUSE = 30.0
+"""Seconds at most before Prefect's events are followed anew."""
 
 # Told which of its two forms is meant: left to itself, it guesses by whether an event loop is running.
 _suspend: Any = suspend_flow_run
@@ -228,40 +232,34 @@ async def ahear_job(wait: Wait) -> Job:
 
 async def _heard(wait: Wait) -> Job:
     block = await aresolve(wait.credentials)
-    subscribed = asyncio.Event()
-    listening = asyncio.create_task(_listen(wait.job_id, subscribed))
-    tasks: set[asyncio.Task[Any]] = {listening}
-    try:
-        async with block.get_async_client() as client:
-            # Only now the first question: an event from before the subscription may never come.
-            await subscribed.wait()
-            slow = acore(client, wait.job_id, **wait.place, deadline=wait.deadline, reconcile=SLOWLY)
-            asking = asyncio.create_task(slow)
-            tasks.add(asking)
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            found = None
-            if not asking.done() and listening.result():
+    async with block.get_async_client() as client:
+        slow = acore(client, wait.job_id, **wait.place, deadline=wait.deadline, reconcile=SLOWLY)
+        tasks = {asyncio.create_task(slow), asyncio.create_task(_listen(client, wait))}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return without_excerpt(done.pop().result().job)
+        finally:
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _listen(client: AsyncClassifailyClient, wait: Wait) -> Settled:
+    """The job once an event of it has come and it has ended; a stream that breaks is opened again."""
+    about = EventFilter(resource=EventResourceFilter(id=[events.resource_id(wait.job_id)]))  # pyright: ignore[reportCallIssue]
+    for failures in itertools.count():
+        try:
+            async with get_events_subscriber(filter=about) as stream:
+                # An event from before the subscription may never come: so look, and then listen.
                 found = await acheck_job(client, wait.job_id, **wait.place)
-            return without_excerpt((found or await asking).job)
-    finally:
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _listen(job_id: str, subscribed: asyncio.Event) -> bool:
-    """Whether an event of this job came; False when Prefect's stream of events ended or broke before."""
-    about = EventFilter(resource=EventResourceFilter(id=[events.resource_id(job_id)]))  # pyright: ignore[reportCallIssue]
-    try:
-        async with get_events_subscriber(filter=about) as stream:
-            subscribed.set()
-            async for _event in stream:
-                return True
-    except Exception as error:  # noqa: BLE001  # whatever it is, the job is still asked for
-        get_run_logger().warning("Prefect's events cannot be followed (%s): asking instead", type(error).__name__)
-    finally:
-        subscribed.set()
-    return False
+                while found is None:
+                    await anext(stream)
+                    found = await acheck_job(client, wait.job_id, **wait.place)
+                return found
+        except Exception as error:  # noqa: BLE001  # whatever it is, the job is asked for meanwhile
+            get_run_logger().info("Prefect's events are followed anew (%s)", type(error).__name__)
+            await asyncio.sleep(min(2**failures, LONGEST_PAUSE))
+    raise AssertionError("unreachable")
 
 
 # --- suspended ----------------------------------------------------------------------------------

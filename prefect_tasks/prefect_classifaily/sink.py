@@ -11,7 +11,6 @@ reaches (a lost webhook, a sink that was down) the sweep finds by asking the API
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import threading
 import time
@@ -27,6 +26,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.logging import get_logger
 
 from classifaily_connectors import ClassifailyError, ConfigurationError
 from classifaily_connectors.webhooks import check_job
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from classifaily_connectors import ClassifailyClient
     from classifaily_connectors.store.delivery import Delivery
 
-logger = logging.getLogger("classifaily_connectors.prefect")
+logger = get_logger("classifaily.sink")
 
 INTERVAL, SWEEP = 1.0, 300.0
 """Seconds between two looks into the feed, and between two sweeps."""
@@ -222,7 +222,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--interval", type=float, default=INTERVAL, help="seconds between two looks into the feed")
     parser.add_argument("--sweep", type=float, default=SWEEP, help="seconds between two sweeps")
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     block = resolve(given.credentials)
     sink = Sink(given.store or block.get_store_url(), block, given.source, given.consumer)
     stop = threading.Event()

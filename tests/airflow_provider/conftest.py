@@ -42,8 +42,8 @@ os.environ.update(
     # Task logs of `dag.test()` go to stdout; without colours a test can read them.
     NO_COLOR="1",
 )
-for name in ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY", "CLASSIFAILY_BASE_URL", "CLASSIFAILY_STORE_URL"):
-    os.environ.pop(name, None)
+for name in [name for name in os.environ if name.startswith("CLASSIFAILY_")]:
+    del os.environ[name]
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
 
 sys.path.insert(0, str(HERE))  # for airflow_kit: with importlib imports a test's folder is not on the path

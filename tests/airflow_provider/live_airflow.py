@@ -18,7 +18,7 @@ from typing import Any
 from airflow_kit import processes_in
 
 HERE = Path(__file__).parent
-ENOUGH = 180
+ENOUGH = 300
 """Seconds: a bound for a busy machine, not an expectation."""
 
 
@@ -33,8 +33,12 @@ class LiveAirflow:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
 
     def trigger(self, dag_id: str, **conf: Any) -> LiveRun:
         """Start a run of a DAG, as soon as Airflow knows it."""

@@ -7,10 +7,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow_kit import CONNECTION, KEY, RunDag, connection_json
+from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, RunDag, connection_json
 
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from classifaily_connectors import ClassifailyClient, ConfigurationError
@@ -177,6 +178,29 @@ def test_the_key_is_masked_also_without_the_blanks_around_it(monkeypatch: pytest
         assert padded in redact(f"key: {padded}")
         hook.get_conn()
     assert padded not in redact(f"key: {padded}")
+
+
+def test_the_connections_other_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.log import redact
+
+    webhook, database = "whsec-cccccccccccccccc", "p@ssword-dddddddddddd"
+    extra = {"webhook_secret": webhook, "store_url": f"postgresql+psycopg://u:{quote(database, safe='')}@db/ledger"}
+    with connect(monkeypatch, {"conn_type": "classifaily", "password": KEY, "extra": extra}) as hook:
+        hook.store_url()
+    assert not {webhook, database} & set(redact(f"{webhook} {database}").split())
+
+
+async def test_where_webhooks_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the store, unless the connection names a receiver; the same for a task and for a trigger."""
+    receiver = "https://airflow.example.com/classifaily/webhooks"
+    for extra, store in (({}, f"sqlite:///{AIRFLOW_HOME}/classifaily.db"), ({"receiver_url": receiver}, receiver)):
+        given = {"conn_type": "classifaily", "password": KEY, "extra": {"webhook_secret": "whsec-0123456789", **extra}}
+        hook = connect(monkeypatch, given)
+        found = hook.deliveries("staging")
+        assert found == await connect(monkeypatch, given).adeliveries("staging")
+        assert (found["store"], found["source"]) == (store, "staging")
+        assert found["secret"]
+        assert "0123456789" not in repr(found)
 
 
 # --- the Test button --------------------------------------------------------------------------------

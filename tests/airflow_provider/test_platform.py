@@ -90,6 +90,8 @@ def test_the_connection_form(platform: Platform) -> None:
         "timeout": ["number", "null"],
         "max_connections": ["integer", "null"],
         "store_url": ["string", "null"],
+        "receiver_url": ["string", "null"],
+        "webhook_secret": ["string", "null"],
     }
 
 
@@ -125,6 +127,14 @@ def test_the_examples_run_and_leave_no_secret_behind(platform: Platform, tmp_pat
     assert state == "success"
     assert len(tasks["classify"][2]["labels"]) == 2
     assert platform.run("keep_schema")[1]["teams"][2] == tasks["teams"][2]
+
+    state, tasks = platform.run("queued_call")
+    assert (state, tasks["wait"][2]["job_id"]) == ("success", tasks["submit"][2])
+    assert tasks["wait"][2]["label"]
+    wait_until = time.monotonic() + 60
+    while not any(delivery.status == 204 for delivery in platform.sandbox.deliveries):
+        assert time.monotonic() < wait_until
+        time.sleep(0.05)
 
     private = "my diagnosis was read out loud in the waiting room"
     (tmp_path / "private.txt").write_text(f"{private}\nThank you, wonderful praise!\n")

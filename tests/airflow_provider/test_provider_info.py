@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -51,20 +52,31 @@ def test_airflow_discovers_it() -> None:
     assert hook.hook_class_name == "airflow_provider_classifaily.hooks.ClassifailyHook"
     assert hook.connection_id_attribute_name == "classifaily_conn_id"
     assert hook.connection_testable
-    assert fields == {
-        "extra__classifaily__timeout",
-        "extra__classifaily__max_connections",
-        "extra__classifaily__store_url",
-    }
+    extras = ("timeout", "max_connections", "store_url", "receiver_url", "webhook_secret")
+    assert fields == {f"extra__classifaily__{name}" for name in extras}
     assert set(behaviour["hidden_fields"]) == {"login", "port", "schema"}
     assert not [each for each in warned if "classifaily" in str(each.message).lower()]
 
 
 def test_every_module_it_names_exists() -> None:
     info: dict[str, Any] = get_provider_info()
-    named = {module for kind in ("hooks", "operators") for entry in info[kind] for module in entry["python-modules"]}
+    kinds = ("hooks", "operators", "sensors", "triggers")
+    named = {module for kind in kinds for entry in info[kind] for module in entry["python-modules"]}
     named |= {entry["hook-class-name"].rpartition(".")[0] for entry in info["connection-types"]}
+    named |= {entry["plugin-class"].rpartition(".")[0] for entry in info["plugins"]}
     assert named <= set(MODULES)
+
+
+def test_the_plugin_is_found_and_public_only_with_a_secret() -> None:
+    (found,) = (each for each in entry_points(group="airflow.plugins") if each.module in MODULES)
+    (named,) = get_provider_info()["plugins"]
+    assert f"{found.module}.{found.attr}" == named["plugin-class"]
+    show = "from airflow_provider_classifaily.plugins import ClassifailyPlugin as P; print(len(P.fastapi_apps))"
+    for more, mounted in (({}, "0"), ({"CLASSIFAILY_WEBHOOK_SECRET_STAGING": "whsec-0123456789"}, "1")):
+        done = subprocess.run(
+            [sys.executable, "-c", show], env={**os.environ, **more}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split()[-1] == mounted
 
 
 def loaded_by(imports: str) -> set[str]:

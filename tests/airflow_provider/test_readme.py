@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow_kit import README_DAGS, RunDag
 
-from airflow_provider_classifaily import operators
+from airflow_provider_classifaily import operators, sensors, triggers
 
 if TYPE_CHECKING:
     from classifaily_connectors.sandbox import Sandbox
@@ -38,8 +38,9 @@ def test_the_snippet_runs(
     assert connected.requests
 
 
-def test_every_operator_is_shown() -> None:
-    shown = "\n".join(SNIPPETS)
-    names = {name for name in vars(operators) if re.fullmatch(r"Classifaily\w+Operator", name)}
-    assert names
+def test_every_operator_and_sensor_is_shown() -> None:
+    shown = (ROOT / "airflow_provider" / "README.md").read_text(encoding="utf-8")
+    found = {name for module in (operators, sensors, triggers) for name in vars(module)}
+    names = {name for name in found if re.fullmatch(r"Classifaily\w+(Operator|Sensor|EventTrigger)", name)}
+    assert {"ClassifailyTableOperator", "ClassifailyWebhookSensor"} <= names
     assert not {name for name in names if name not in shown}

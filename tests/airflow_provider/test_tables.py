@@ -92,7 +92,7 @@ def test_a_truth_value_that_became_text_is_refused_before_anything_is_paid(
 ) -> None:
     """ "False" is not False: taken for true, it would pay again."""
     assert label(run_dag, table, "table_as_text").tries("classify") == ("failed", 1)
-    assert "refresh is 'False'; it must be True, False or 'failed'" in capfd.readouterr().out
+    assert "refresh is 'False'; it must be one of True, False, 'failed'" in capfd.readouterr().out
     assert connected.requests == []
 
 
@@ -139,6 +139,12 @@ def test_every_option_reaches_the_core(run_dag: RunDag, connected: Sandbox, tmp_
     assert len(json.loads(labelled[0]["ai_labels"])) == 2
     assert "repeats the id" in labelled[-1]["ai_error"]
     assert (tmp_path / "own.db").exists()
+
+
+def test_several_axes(run_dag: RunDag, connected: Sandbox, table: Path) -> None:
+    told = label(run_dag, table, "table_of_axes").xcom("classify")
+    assert told["billed"] == connected.bill().charged == 2 * UNIQUE
+    assert {"team_label", "urgency_label"} <= set(read(table.with_name("labelled.csv"))[0])
 
 
 def test_a_budget_and_a_policy(

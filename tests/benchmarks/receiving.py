@@ -5,7 +5,6 @@ Prints its port, then serves until its standard input closes.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -31,8 +30,6 @@ class NoOp(Receiver):
         await send({"type": "http.response.body", "body": b""})
 
 
-if "SWI" in os.environ:
-    sys.setswitchinterval(float(os.environ["SWI"]))
 receiver = NoOp() if sys.argv[1] == "none" else Receiver(sys.argv[1], SECRET)
 with Serving(receiver) as serving:
     print(serving._port, flush=True)

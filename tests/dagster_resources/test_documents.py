@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from classifaily_connectors import ClassifailyClient
 from classifaily_connectors.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,11 @@ def test_a_snippet_of_the_readme(sandbox: Sandbox, snippet: str) -> None:
     assert re.findall(r"(?:from|import) (\S+)", snippet), "a snippet says where its names come from"
     if "s3://" in snippet or "@dg.definitions" in snippet:
         return  # needs a bucket, or a project: that it defines is all there is to see
-    if "defs" in namespace:
+    if "FinishedJob" in snippet:
+        with ClassifailyClient() as client:
+            told = {"job_id": str(client.submit("I was charged twice.", categories=["billing"]).id)}
+        assert run_all(namespace, ops={"newest_label": {"config": told}}) == 2  # its own job, and the sensor's
+    elif "defs" in namespace:
         assert run_all(namespace) == 1
     else:
         (sensor,) = (each for each in namespace.values() if isinstance(each, dg.SensorDefinition))

@@ -92,7 +92,7 @@ def test_demo_labels_the_table_in_real_runs(
     sandbox: Sandbox, start: Start, workdir: Path, places_of: Callable[[str, Path], list[str]]
 ) -> None:
     process = start(*demo(workdir, "--runs", "2"))
-    printed, errors = process.communicate(timeout=150)
+    printed, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     assert left_running(workdir) == []
 
@@ -117,7 +117,7 @@ def test_demo_that_fails_says_why(
 ) -> None:
     sandbox.revoke(sandbox.key)
     process = start(*demo(workdir, "--rows", "1"))
-    _, errors = process.communicate(timeout=150)
+    _, errors = process.communicate(timeout=400)
     assert process.returncode == 1
     assert "AuthenticationError" in errors
     assert "--- webserver.log" in errors
@@ -140,7 +140,7 @@ def test_demo_that_is_stopped_in_a_run_leaves_no_process(
         time.sleep(0.05)
     assert left_running(workdir)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert left_running(workdir) == []
 

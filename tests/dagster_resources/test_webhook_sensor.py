@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,7 @@ def test_a_run_gets_the_ids_and_nothing_else(tick: Tick, inbox: Inbox, sandbox: 
     result = tick(configured)
     (request,) = result.run_requests or ()
     told = {"job_id": "7", "event": "job.completed", "source": "staging"}
-    assert request.run_config == {"loggers": {}, "resources": {}, "ops": {"deal_with": {"config": told}}} or (
-        request.run_config["ops"] == {"deal_with": {"config": told}}
-    )
+    assert request.run_config["ops"] == {"deal_with": {"config": told}}
     assert {name: request.tags[f"classifaily/{name}"] for name in told} == told
     (seen,) = result.asset_events
     assert isinstance(seen, dg.AssetObservation)
@@ -191,14 +190,14 @@ def test_every_signed_delivery_is_one_run_though_the_daemon_is_killed(
         return [str(client.submit(text, categories=["billing", "technical"]).id) for text in texts]
 
     store = f"sqlite:///{tmp_path / 'shared.db'}"
-    with Serving(Receiver(store, SECRET)) as receiver, ClassifailyClient() as client, Inbox(store) as inbox:
+    with Serving(Receiver(store, SECRET)) as receiver, ClassifailyClient() as client, closing(Inbox(store)) as inbox:
         endpoint = client.webhooks.create(receiver.url, secret=SECRET)
         jobs = submitted(client, 3)
         until(runs)
         daemon = local_dagster._started.pop()
         daemon.send_signal(signal.SIGKILL)  # perhaps in the middle of launching the others
         daemon.wait(60)
-        jobs += submitted(client, 2)
+        jobs += submitted(client, 1)
         until(lambda: inbox.stats().ok == len(jobs))
 
         workspace = str(tmp_path / "work" / "workspace.yaml")

@@ -114,7 +114,7 @@ async def aheard() -> Job:
 def test_an_event_wakes_whoever_waits(
     server: Any, stage: Stage, monkeypatch: pytest.MonkeyPatch, wait: Callable[[], Job]
 ) -> None:
-    # So seldom that only an event can tell: the first question is asked once the events are followed.
+    # So seldom that only an event can tell.
     monkeypatch.setattr(jobs, "SLOWLY", (3600.0, 3600.0))
     result = beside(wait)
     wait_until(lambda: asked(stage))
@@ -152,23 +152,24 @@ def test_events_that_cannot_be_followed_are_done_without(
 
     monkeypatch.setattr(jobs, "get_events_subscriber", broken)
     monkeypatch.setattr(jobs, "SLOWLY", (0.2, 0.2))
-    job = submit_job.fn(MONEY, categories=TEAMS)
+    submit_job.fn(MONEY, categories=TEAMS)
     stage.end_jobs()
-    assert wait_for_job(job, mode="event").label == "billing"
+    assert heard().label == "billing"
 
 
 def test_a_job_that_failed_or_goes_on(server: Any, stage: Stage) -> None:
     stage.sandbox.script(BUG, error="the model gave up")
+    job = submit_job.fn(BUG, categories=TEAMS)
 
     @flow
-    def wait(text: str, timeout: float | None) -> Job:
-        return wait_for_job(submit_job(text, categories=TEAMS), timeout=timeout)
+    def wait(timeout: float | None) -> Job:
+        return wait_for_job(job, timeout=timeout)
 
     with pytest.raises(JobTimeoutError):
-        wait(MONEY, 0.2)
+        wait(0.2)
     stage.end_jobs()
     with pytest.raises(JobFailedError, match="the model gave up"):
-        wait(BUG, None)
+        wait(None)
 
 
 def test_what_needs_no_waiting(stage: Stage) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_TOP_N = 10
 MODES = ("single", "multi", "top_n")
+NATIVE = "a template needs a DAG with render_template_as_native_obj=True"
 
 
 class ClassifailyOperator(BaseOperator):
@@ -89,3 +90,11 @@ def check_choice(name: str, choice: object, choices: Sequence[str]) -> None:
     """Raise ValueError unless the argument is one of the choices."""
     if choice not in choices:
         raise ValueError(f"{name} is {choice!r}; it must be one of {', '.join(choices)}")
+
+
+def check_refresh(refresh: object, choices: Sequence[object]) -> None:
+    """Raise InvalidRequestError, once templates are rendered, for a truth value that became text: "False" is true."""
+    from classifaily_connectors.taxonomy import refuse
+
+    if refresh not in choices:
+        raise refuse(f"refresh is {refresh!r}; it must be one of {', '.join(map(repr, choices))}; {NATIVE}")

@@ -6,6 +6,7 @@ that a retry, a cleared task and a worker that died pick the job up and pay noth
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_classifaily.errors import fail_fast
@@ -13,6 +14,7 @@ from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.operators.base import (
     ClassifailyOperator,
     check_choice,
+    check_refresh,
     check_share,
     check_top_n,
 )
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
     from airflow_provider_classifaily.operators.base import Categories, SchemaId
 
 ON_UNKNOWN = ("park", "resend")
+LEASE_SECONDS = 180.0
+"""How long a submitter elsewhere may be silent; longer than the longest answer takes."""
 
 
 class ClassifailySubmitOperator(ClassifailyOperator):
     """Queue one input (`async: true`, API reference, Classify) and hand on its job's id; costs one request, once.
 
     Take the result with `ClassifailyWebhookSensor(job_id=submit.output)` or `ClassifailyJobSensor`. The same input and
-    the same question give the same job, in every run, unless it failed, the API has forgotten it, or `refresh=True`.
+    the same question give the same job, in every run, also when it failed; `refresh=True` submits anew on purpose.
     Media behind a URL are told apart by `identity` (a hash, an etag); without one, each task instance has its own job.
     A worker that dies while the request is under way leaves an open question: the task then fails, unless
     `on_unknown="resend"` (may pay twice). `ledger` is a store URL, by default the hook's. The other arguments are
@@ -38,7 +42,7 @@ class ClassifailySubmitOperator(ClassifailyOperator):
     XCom: the job's id. Raises ValueError at definition for a wrong argument, and what `fail_fast` says.
     """
 
-    template_fields = ("classifaily_conn_id", "input", "categories", "schema", "identity", "ledger")
+    template_fields = ("classifaily_conn_id", "input", "categories", "schema", "identity", "ledger", "refresh")
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class ClassifailySubmitOperator(ClassifailyOperator):
         explain: bool = False,
         identity: str | None = None,
         ledger: str | None = None,
-        refresh: bool = False,
+        refresh: bool | str = False,
         on_unknown: str = "park",
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
         **kwargs: Any,
@@ -74,18 +78,23 @@ class ClassifailySubmitOperator(ClassifailyOperator):
 
     def execute(self, context: Context) -> str | None:
         """Submit, or find what was submitted; the job's id."""
-        from classifaily_connectors.submitting import submit_once
+        from classifaily_connectors import Ledger, submit_once
 
         task = cast("Any", context)["ti"]
         itself = f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
-        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast():
+        with ExitStack() as stack:
+            hook = stack.enter_context(ClassifailyHook(self.classifaily_conn_id))
+            stack.enter_context(fail_fast())
+            check_refresh(self.refresh, (True, False))
+            # Apart from classified rows: a row's job may be the batch it went with, and here the job is the result.
+            ledger = Ledger(self.ledger or hook.store_url(), namespace="submitted", lease=LEASE_SECONDS)
             job = submit_once(
                 hook.get_conn(),
                 cast("str", self.input),
-                ledger=self.ledger or hook.store_url(),
+                ledger=stack.enter_context(closing(ledger)),
                 identity=self.identity or (None if self.type == "text" else itself),
                 on_unknown=cast("Any", self.on_unknown),
-                refresh=self.refresh,
+                refresh=bool(self.refresh),
                 categories=self._categories,
                 schema=cast("int | str | None", self.schema),
                 type=self.type or "text",

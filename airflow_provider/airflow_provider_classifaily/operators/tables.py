@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from airflow_provider_classifaily.errors import fail_fast
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.operators.base import (
+    NATIVE,
     ClassifailyOperator,
     check_choice,
+    check_refresh,
     check_share,
     check_top_n,
 )
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     Address = str | ObjectStoragePath | XComArg
 
 T = TypeVar("T")
-NATIVE = "a template needs a DAG with render_template_as_native_obj=True"
 ON_UNKNOWN = ("park", "reconcile", "resend")
 ON_INVALID = ("raise", "skip")
 SHOW_SECONDS, LOG_SECONDS = 2.0, 15.0
@@ -48,6 +49,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
     store URL, by default the hook's (`ClassifailyHook.store_url`), or False for none; then nothing is retried, as a
     retry would pay again. `refresh=True` pays again on purpose, `"failed"` for the failed rows. `on_unknown` says what
     to do with rows that may have been paid without an answer: park, reconcile (ask the API's history) or resend.
+    With `axes` (category sets by name) every row is asked once for each, and our columns are called after it.
     `budget` and `policy` are the arguments of the core's `Budget` and `ConfidencePolicy`, as mappings. The other
     arguments are those of `classifaily_connectors.classify_table`.
 
@@ -57,10 +59,12 @@ class ClassifailyTableOperator(ClassifailyOperator):
     """
 
     template_fields = (
-        "classifaily_conn_id", "source", "target", "text", "template", "categories", "schema", "ledger", "refresh",
-        "budget", "policy",
+        "classifaily_conn_id", "source", "target", "text", "template", "categories", "schema", "axes", "ledger",
+        "refresh", "budget", "policy",
     )  # fmt: skip
-    template_fields_renderers: ClassVar[dict[str, str]] = {"categories": "json", "budget": "json", "policy": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("categories", "axes", "budget", "policy"), "json"
+    )
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
         prefix: str = "",
         categories: Categories | None = None,
         schema: SchemaId | None = None,
+        axes: Mapping[str, Any] | XComArg | str | None = None,
         type: str = "text",
         mode: str | None = None,
         top_n: int | None = None,
@@ -100,6 +105,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
         self.identity = identity
         self.prefix = prefix
         self.schema = schema
+        self.axes = axes
         self.top_n = top_n
         self.threshold = threshold
         self.explain = explain
@@ -131,12 +137,10 @@ class ClassifailyTableOperator(ClassifailyOperator):
 
         from classifaily_connectors import Budget, ConfidencePolicy, classify_table
         from classifaily_connectors.tables.report import markdown, summary
-        from classifaily_connectors.taxonomy import refuse
 
         kept = self.ledger is not False
         with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(kept=kept), self._killable():
-            if self.refresh not in (True, False, "failed"):
-                raise refuse(f"refresh is {self.refresh!r}; it must be True, False or 'failed'; {NATIVE}")
+            check_refresh(self.refresh, (True, False, "failed"))
             result = classify_table(
                 hook.get_conn(),
                 _place(self.source),
@@ -148,6 +152,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 prefix=self.prefix,
                 categories=self._categories,
                 schema=cast("int | str | None", self.schema),
+                axes=cast("Mapping[str, Any] | None", self.axes),
                 type=self.type or "text",
                 mode=self.mode,
                 top_n=self.top_n,

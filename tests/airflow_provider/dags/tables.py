@@ -54,3 +54,10 @@ with DAG("table_joined", schedule=None, params=PARAMS):
         batch_size=10,
         concurrency=2,
     )
+
+with DAG("table_of_axes", schedule=None, params=PARAMS):
+    ClassifailyTableOperator(
+        task_id="classify",
+        **{**COMMON, "categories": None},
+        axes={"team": TEAMS, "urgency": ["urgent", "can wait"]},
+    )

@@ -37,7 +37,7 @@ with DAG("many", schedule=None, params={"texts": []}, default_args=RETRIED):
 
     @task
     def submit(params: dict[str, Any]) -> list[str]:
-        from classifaily_connectors.submitting import submit_once
+        from classifaily_connectors import submit_once
 
         with ClassifailyHook() as hook, fail_fast():
             options: dict[str, Any] = {"ledger": hook.store_url(), "categories": TEAMS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,79 @@ def test_whatever_arrives_raises_nothing_but_signature_errors(body: bytes, heade
     for form in (headers, {name: value for name, value in headers if not isinstance(name, list)}):
         with pytest.raises(SignatureError):
             verify(body, form, SECRET)
+
+
+MORSELS = [
+    b"sha256=",
+    b"SHA256=",
+    b"sha1=",
+    b",",
+    b" ",
+    b"\t",
+    b"\x00",
+    b"=",
+    b"0" * 64,
+    b"\xe9",
+    b"\xff\xfe",
+    b"'",
+    b'"',
+]
+
+
+def hostile(chance: random.Random, good: bytes) -> Any:
+    """A signature header's value that is not the good one: near it, or far from it."""
+    kind = chance.randrange(5)
+    if kind == 0:  # some bytes of it changed
+        changed = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(7, len(good))
+            changed[place] = (changed[place] + chance.randint(1, 9)) % 256
+        value = bytes(changed)
+    elif kind == 1:  # cut
+        value = good[: chance.randrange(len(good))]
+    elif kind == 2:  # put together from what a signature is made of
+        value = b"".join(chance.choices(MORSELS, k=chance.randint(0, 9)))
+    elif kind == 3:
+        value = chance.randbytes(chance.randint(0, 80))
+    else:  # words of any alphabet, halves of characters among them
+        return "".join(chr(chance.randrange(0x110000)) for _ in range(chance.randint(0, 12)))
+    return value if chance.random() < 0.5 else value.decode("latin-1")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_100_000_hostile_headers_raise_nothing_but_signature_errors(seed: int) -> None:
+    """10,000 for each seed; made by hand, because hypothesis takes its time over each one."""
+    chance = random.Random(seed)
+    names = ["X-ClassifAIly-Signature", b"x-classifai-signature", "x-CLASSIFAILY-signature ", b"\xff", "Other", None, 7]
+    for _ in range(10_000):
+        body = chance.randbytes(chance.randint(0, 60))
+        good = sign(body, SECRET).encode()
+        pairs = [(chance.choice(names), hostile(chance, good)) for _ in range(chance.randint(0, 4))]
+        headers = pairs if chance.random() < 0.5 else dict(pairs)
+        if any(str(value).strip().lower() == good.decode() for _name, value in pairs):
+            continue  # by chance: changed back, or in the case of its digits only
+        try:
+            verify(body, headers, SECRET)
+        except SignatureError:
+            continue
+        raise AssertionError((body, headers))
+
+
+@pytest.mark.parametrize("size", [1, 2, 64, 335])
+def test_any_changed_byte_fails(size: int) -> None:
+    """Every byte of the body, and every digit of the signature, to every other value."""
+    body = bytes(n % 251 for n in range(size))
+    good = sign(body, SECRET)
+    for place in range(size):
+        for value in range(256):
+            if value != body[place]:
+                changed = body[:place] + bytes([value]) + body[place + 1 :]
+                with pytest.raises(SignatureError):
+                    verify(changed, {"X-ClassifAIly-Signature": good}, SECRET)
+    for place in range(len(good)):
+        changed_signature = good[:place] + ("0" if good[place] != "0" else "1") + good[place + 1 :]
+        with pytest.raises(SignatureError):
+            verify(body, {"X-ClassifAIly-Signature": changed_signature}, SECRET)
 
 
 @pytest.mark.parametrize("junk", [None, 7, [1], [("a",)], "text", {"X-ClassifAIly-Signature": None}])

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from classifaily_connectors import ClassifailyClient
+from classifaily_connectors.bulk.settling import Settled, reconcile
+from classifaily_connectors.sandbox import Fault
+from classifaily_connectors.store import Ledger
+
 if TYPE_CHECKING:
     from conftest import Yard
 
@@ -54,6 +59,29 @@ def test_three_kills_and_nothing_is_paid_twice(yard: Yard) -> None:
     assert report["statuses"] == {"completed": ROWS}
     assert yard.times_paid() == {1: UNIQUE}, "a rerun bills nothing"
     assert len(yard.sandbox.requests) == requests, "and asks nothing"
+
+
+def test_what_was_paid_and_not_answered_is_listed_and_settled_for_free(yard: Yard) -> None:
+    """One batch at a time, killed for certain between payment and answer."""
+    yard.sandbox.inject(Fault(kind="delay", method="POST", after_work=True, nth=3, seconds=60.0))
+    worker = yard.start(500, 400, batch_size=50, concurrency=1)
+    while yard.sandbox.bill().charged < 150:
+        assert worker.poll() is None
+        time.sleep(0.005)
+    yard.kill(worker)
+
+    report = yard.run(500, 400, batch_size=50)
+    assert report["unknown"] == yard.unsettled() == 50
+    assert report["statuses"]["completed"] + report["statuses"]["unknown"] == 500
+    assert yard.times_paid() == {1: 400}
+
+    ledger = Ledger(yard.ledger_url)
+    with ClassifailyClient(yard.sandbox.key, base_url=yard.sandbox.base_url) as client:
+        assert reconcile(client, ledger) == Settled(answered=50, dropped=0, left=0)
+    ledger.close()
+    requests = len(yard.sandbox.requests)
+    assert yard.run(500, 400, batch_size=50)["statuses"] == {"completed": 500}
+    assert len(yard.sandbox.requests) == requests, "nothing is left to ask or to buy"
 
 
 def test_an_edited_taxonomy_is_paid_anew_once(yard: Yard) -> None:

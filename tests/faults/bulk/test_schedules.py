@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyError, RetryPolicy, Row
 from classifaily_connectors.bulk import engine, prepare
+from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.sandbox import Fault, Sandbox, Switches
 from classifaily_connectors.store import Ledger
+from classifaily_connectors.taxonomy import parse_categories
 
 TIMEOUT, DELAY = 0.4, 0.6
 JOB_DELAY = 0.1
@@ -121,16 +123,25 @@ async def _go(
     return None if how.crash is not None and len(found) > how.crash.after else found
 
 
-def _check(found: list[Row], rows: list[str], how: Run) -> None:
+def _check(found: list[Row], rows: list[str], how: Run, sandbox: Sandbox, ledger: Ledger) -> None:
     indices = [row.index for row in found]
     assert sorted(indices) == list(range(len(rows)))
     assert not how.ordered or indices == sorted(indices)
-    verdicts: dict[str, set[str | None]] = {}
+    labels: dict[str, set[str]] = {}
+    lost: set[str] = set()
     for row in found:
         assert row.status in ("completed", "failed", "unknown")
         assert (row.label is not None) == (row.status == "completed")
         assert (row.error is not None) == (row.status != "completed")
-        verdicts.setdefault(rows[row.index], set()).add(row.label)
+        if row.label is not None:
+            labels.setdefault(rows[row.index], set()).add(row.label)
+        elif row.status == "unknown":
+            lost.add(rows[row.index])
+    assert all(len(each) == 1 for each in labels.values()), "equal rows have one answer"
+    terms = Terms(shared={}, categories=parse_categories(CATEGORIES), base_url=sandbox.base_url)
+    listed = {entry.key for entry in ledger.unsettled()}
+    # A row may be given up as lost and an equal one later in the table be reconciled.
+    assert {terms.unit(0, text).key for text in lost - labels.keys()} <= listed, "every parked row is listed"
 
 
 def _paid(sandbox: Sandbox, rows: list[str]) -> dict[str, int]:
@@ -158,14 +169,14 @@ def test_every_row_once_and_paid_once(
             for how in runs:
                 found = asyncio.run(_go(sandbox, rows, ledger, how))
                 if found is not None:
-                    _check(found, rows, how)
+                    _check(found, rows, how, sandbox, ledger)
                 assert max(_paid(sandbox, rows).values()) <= 1
             sandbox.clear_faults()
             last = Run(None, 4, True, "reconcile", None)
             asyncio.run(asyncio.sleep(2 * DELAY if late else 0))
             found = asyncio.run(_go(sandbox, rows, ledger, last))
             assert found is not None
-            _check(found, rows, last)
+            _check(found, rows, last, sandbox, ledger)
             assert {row.status for row in found} <= {"completed", "failed"}
             assert set(_paid(sandbox, rows).values()) == {1}
             assert ledger.unsettled() == []

@@ -1,10 +1,14 @@
-"""A power cut for a process that was started with the shim: every write that no fsync has covered is undone."""
+"""A power cut for a process that was started with the shim: every write that no fsync has covered is undone.
+
+`python powerloss.py build FOLDER` compiles the shim and prints where it is; `python powerloss.py cut LOG` undoes, and
+prints how many writes it has undone.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +35,6 @@ def build(folder: Path) -> Path:
     return library
 
 
-def environment(library: Path, folder: Path, log: Path) -> dict[str, str]:
-    return {"LD_PRELOAD": str(library), "POWERLOSS_DIR": str(folder), "POWERLOSS_LOG": str(log)}
-
-
 def cut(log: Path) -> int:
     """Undo, newest first; how many writes were undone."""
     uncovered: list[Write] = []
@@ -57,6 +57,9 @@ def cut(log: Path) -> int:
             file.write(each.old)
             file.truncate(each.size)
     for shared in {f"{each.path.removesuffix('-wal')}-shm" for each in uncovered}:
-        if Path(shared).exists():
-            os.unlink(shared)
+        Path(shared).unlink(missing_ok=True)
     return len(uncovered)
+
+
+if __name__ == "__main__":
+    print({"build": build, "cut": cut}[sys.argv[1]](Path(sys.argv[2])))

@@ -14,7 +14,8 @@ import pytest
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient, RetryPolicy
 from classifaily_connectors.sandbox import Sandbox, SandboxClock, Switches
 from classifaily_connectors.store import Arrival, Inbox
-from classifaily_connectors.webhooks import Receiver
+from classifaily_connectors.webhooks import Receiver, room
+from classifaily_connectors.webhooks.asking import Asker
 from classifaily_connectors.webhooks.serving import Serving
 
 SECRET = "whsec-for-the-tests-of-waiting"
@@ -32,9 +33,19 @@ def until(true: Callable[[], Any], *, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+def all_asked(count: int) -> bool:
+    """Whether so many wait here, and the API was asked for each at least once: from now on only a webhook is news."""
+    there = room._room
+    askers = [entry[0] for entry in list(there._fixtures.values())] if there else []
+    questions = [each for asker in askers if isinstance(asker, Asker) for each in list(asker._all())]
+    return len(questions) == count and all(each.asked for each in questions)
+
+
 def idle() -> bool:
     """Whether nobody waits in this process: no thread is left."""
-    return not any(thread.name.startswith(("classifaily-waiting", "classifaily-store")) for thread in threading.enumerate())
+    return not any(
+        thread.name.startswith(("classifaily-waiting", "classifaily-store")) for thread in threading.enumerate()
+    )
 
 
 class Yard:
@@ -57,7 +68,9 @@ class Yard:
         """Every job ends now."""
         self.sandbox.clock.advance(hours=1)
 
-    def deliver(self, *job_ids: str, event: str = "job.completed", source: str = "default", body: bytes = b"{}") -> None:
+    def deliver(
+        self, *job_ids: str, event: str = "job.completed", source: str = "default", body: bytes = b"{}"
+    ) -> None:
         """Put deliveries into the store by hand, without a receiver."""
         self.inbox.put([Arrival(source, event, each, body[:8], time.time(), None, body) for each in job_ids])
 

@@ -1,0 +1,234 @@
+"""Submitting once and waiting, in DAG runs without a scheduler; Airflow runs triggers inline there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from airflow_kit import AIRFLOW_HOME, KEY, RunDag
+
+from airflow_provider_classifaily.triggers import ClassifailyEventTrigger, ClassifailyJobTrigger
+from classifaily_connectors import ClassifailyClient
+from classifaily_connectors.sandbox import Fault, Sandbox, SandboxClock, Switches
+from classifaily_connectors.store import Inbox
+from classifaily_connectors.webhooks.intake import read
+
+
+@pytest.fixture(autouse=True)
+def own_store() -> Iterator[None]:
+    """The default store, empty."""
+    yield
+    for file in AIRFLOW_HOME.glob("classifaily.db*"):
+        file.unlink()
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Its jobs end when a test moves its clock."""
+    with Sandbox(plan="pro", key=KEY, switches=Switches(job_delay=3600), clock=SandboxClock()) as running:
+        yield running
+
+
+@pytest.fixture
+def client(sandbox: Sandbox) -> Iterator[ClassifailyClient]:
+    with ClassifailyClient(KEY, base_url=sandbox.base_url) as made:
+        yield made
+
+
+@pytest.fixture
+def job_id(client: ClassifailyClient) -> str:
+    return client.submit("I was charged twice", categories=["billing", "technical"]).id or ""
+
+
+def deliver(job_id: str, source: str = "default", event: str = "job.completed") -> None:
+    """As the receiver does."""
+    body = json.dumps({"event": event, "id": job_id, "result": {"label": "billing", "confidence": 0.9}})
+    inbox = Inbox(f"sqlite:///{AIRFLOW_HOME}/classifaily.db")
+    inbox.put([read(source, body.encode(), time.time())])
+    inbox.close()
+
+
+def fire(trigger: ClassifailyJobTrigger) -> list[Any]:
+    async def run() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    return asyncio.run(run())
+
+
+def test_an_input_is_submitted_once_and_its_result_handed_on(
+    run_dag: RunDag, connected: Sandbox, client: ClassifailyClient
+) -> None:
+    connected.script("I was charged twice", delay=0)
+    run = run_dag("submit")
+    told = run.xcom("wait")
+    assert told["job_id"] == run.xcom("submit")
+    assert (told["label"], told["status"], told["settled_by"]) == ("billing", "completed", "poll")
+    assert "charged twice" not in json.dumps(told)
+    # Another run asks the same: the job is there.
+    assert run_dag("submit").xcom("submit") == run.xcom("submit")
+    assert connected.bill().charged == 1
+
+
+def test_media_are_submitted_once_by_task_or_by_identity(run_dag: RunDag, connected: Sandbox) -> None:
+    jobs = [run_dag("submit_audio").xcom("submit") for _ in range(2)]
+    jobs += [run_dag("submit_audio", identity="etag-1").xcom("submit") for _ in range(2)]
+    assert len(set(jobs)) == 3
+    assert jobs[2] == jobs[3]
+
+
+def test_a_lost_submission_fails_at_the_first_try(
+    run_dag: RunDag, connected: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connected.inject(Fault(kind="reset", path="/classify", times=None))
+    assert run_dag("submit").tries("submit") == ("failed", 1)
+    assert run_dag("submit").tries("submit") == ("failed", 1)
+    assert connected.bill().charged == 1
+    assert "may have been paid, and left no job id" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("dag_id", ["deferred", "by_webhook"])
+def test_an_ended_job_is_not_deferred(
+    run_dag: RunDag, connected: Sandbox, job_id: str, dag_id: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connected.clock.advance(hours=2)
+    run = run_dag(dag_id, job_id=job_id)
+    assert run.xcom("wait")["label"] == "billing"
+    assert "DEFERRED" not in capfd.readouterr().out
+
+
+def test_a_delivery_that_came_before_is_found(run_dag: RunDag, connected: Sandbox, job_id: str) -> None:
+    deliver(job_id)
+    connected.clock.advance(hours=2)
+    assert run_dag("by_webhook", job_id=job_id).xcom("wait")["settled_by"] == "webhook"
+
+
+@pytest.fixture
+def ending(sandbox: Sandbox) -> Iterator[Callable[[str], None]]:
+    """Ends all jobs, with a webhook for one of them, as soon as somebody asked for the job once."""
+    threads: list[threading.Thread] = []
+
+    def end(job_id: str) -> None:
+        def work() -> None:
+            while not any(request[1].startswith("/jobs") for request in sandbox.requests):
+                time.sleep(0.05)
+            sandbox.clock.advance(hours=2)
+            deliver(job_id)
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    yield end
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize(("dag_id", "by"), [("deferred", "poll"), ("by_webhook", "webhook")])
+def test_a_job_that_runs_is_left_to_the_trigger(
+    run_dag: RunDag,
+    connected: Sandbox,
+    ending: Callable[[str], None],
+    job_id: str,
+    dag_id: str,
+    by: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ending(job_id)
+    run = run_dag(dag_id, job_id=job_id)
+    assert run.tries("wait") == ("success", 1)
+    assert run.xcom("wait") == {**run.xcom("wait"), "label": "billing", "job_id": job_id, "settled_by": by}
+    assert "DEFERRED" in (logged := capfd.readouterr().out)
+    assert KEY not in logged
+
+
+def test_a_failed_job_fails_the_task_at_once(
+    run_dag: RunDag, connected: Sandbox, client: ClassifailyClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connected.script("broken", error="could not be read")
+    job_id = client.submit("broken").id
+    connected.clock.advance(hours=2)
+    assert run_dag("deferred", job_id=job_id).tries("wait") == ("failed", 1)
+    assert "JobFailedError: " in capfd.readouterr().out
+
+
+def test_a_job_nobody_knows_fails_the_task_at_once(run_dag: RunDag, connected: Sandbox) -> None:
+    assert run_dag("deferred", job_id="987654").tries("wait") == ("failed", 1)
+
+
+def test_a_deadline(run_dag: RunDag, connected: Sandbox, job_id: str) -> None:
+    run = run_dag("too_late", job_id=job_id)
+    assert [run.task(name).state for name in ("wait", "soft", "poking")] == ["failed", "skipped", "failed"]
+
+
+# --- triggers -----------------------------------------------------------------------------------
+
+
+def test_a_trigger_is_ids_and_times(connected: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow writes a trigger's arguments into its database, and the next version of this package reads them."""
+    path, arguments = trigger_for("84", "default").serialize()
+    assert path == "airflow_provider_classifaily.triggers.ClassifailyJobTrigger"
+    assert arguments == {
+        "job_id": "84",
+        "classifaily_conn_id": "classifaily_default",
+        "source": "default",
+        "deadline": 4e9,
+        "not_before": 0.0,
+    }
+    assert ClassifailyJobTrigger(**arguments).serialize() == (path, arguments)
+    path, arguments = ClassifailyEventTrigger(events=("job.completed",)).serialize()
+    assert path == "airflow_provider_classifaily.triggers.ClassifailyEventTrigger"
+    assert ClassifailyEventTrigger(**arguments).serialize() == (path, arguments)
+
+
+def trigger_for(job_id: str, source: str | None = None, deadline: float = 4e9) -> ClassifailyJobTrigger:
+    return ClassifailyJobTrigger(
+        job_id=job_id, classifaily_conn_id="classifaily_default", source=source, deadline=deadline
+    )
+
+
+def test_a_triggers_event_holds_no_result(connected: Sandbox, job_id: str) -> None:
+    connected.clock.advance(hours=2)
+    assert fire(trigger_for(job_id)) == [{"job_id": job_id, "outcome": "settled", "settled_by": "poll"}]
+    assert fire(trigger_for(job_id, deadline=1.0)) == [{"job_id": job_id, "outcome": "settled", "settled_by": "poll"}]
+
+
+def test_a_trigger_tells_of_its_deadline_and_of_what_makes_waiting_useless(connected: Sandbox, job_id: str) -> None:
+    assert fire(trigger_for(job_id, deadline=time.time())) == [{"job_id": job_id, "outcome": "timeout"}]
+    connected.revoke(KEY)
+    (event,) = fire(trigger_for(job_id))
+    assert (event["outcome"], event["error"].partition(":")[0]) == ("error", "AuthenticationError")
+    assert KEY not in json.dumps(event)
+
+
+def test_a_trigger_lets_its_worker_go_first(connected: Sandbox, job_id: str) -> None:
+    connected.clock.advance(hours=2)
+    trigger = trigger_for(job_id)
+    trigger.not_before = time.time() + 0.5
+    began = time.time()
+    fire(trigger)
+    assert time.time() >= min(trigger.not_before, began + 0.5)
+
+
+def test_the_event_trigger_tells_what_arrives(connected: Sandbox) -> None:
+    """It begins with what arrives after it: so deliveries come until it has told of one."""
+    deliver("before")
+
+    async def watch() -> Any:
+        told = ClassifailyEventTrigger(events=["job.completed"], poll_seconds=0.01).run()
+        first = asyncio.ensure_future(anext(told))
+        number = 0
+        while not first.done():
+            await asyncio.to_thread(deliver, f"failed-{number}", event="job.failed")
+            await asyncio.to_thread(deliver, f"elsewhere-{number}", source="other")
+            await asyncio.to_thread(deliver, f"completed-{number}")
+            number += 1
+        await told.aclose()
+        return first.result().payload
+
+    payload = asyncio.run(watch())
+    assert payload["job_id"].startswith("completed-")
+    assert (payload["event"], payload["source"]) == ("job.completed", "default")

@@ -1,0 +1,76 @@
+"""Durable deliveries per second, and how long one takes, against an endpoint that does nothing in the same server.
+
+Sender and receiver are processes of their own; each pair is measured one after the other, and the pairs in turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Race
+
+SECRET = "whsec-of-the-benchmarks"
+RECEIVING = Path(__file__).with_name("receiving.py")
+LOAD = Path(__file__).parents[1] / "webhook_load.py"
+DELIVERIES, ROUNDS = 20_000, 5
+GOALS = {"sqlite": 0.35, "postgresql": 0.25}
+RATE, SLOWER = 1_000, 4.0
+
+Send = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def send(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Send]:
+    """Sends to a fresh receiver: `send("durable", rate=…)`, or `send("no-op")`."""
+    store = f"sqlite:///{tmp_path}/inbox.db" if kind == "sqlite" else str(request.getfixturevalue("postgres")())
+    starts = itertools.count(step=DELIVERIES)
+
+    def send(contender: str, count: int = DELIVERIES, **order: Any) -> dict[str, Any]:
+        report = tmp_path / "report.json"
+        command = [sys.executable, str(RECEIVING), "none" if contender == "no-op" else store]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **pipes) as receiver:  # type: ignore[call-overload]
+            given = {"port": int(receiver.stdout.readline()), "secret": SECRET, "count": count, "report": str(report)}
+            order = {**given, "start": next(starts), "connections": 32, **order}
+            subprocess.run([sys.executable, str(LOAD), json.dumps(order)], check=True, stdout=subprocess.DEVNULL)
+            receiver.communicate(timeout=60)
+        found = json.loads(report.read_text())
+        assert found["statuses"] == {"204": count}
+        return found  # type: ignore[no-any-return]
+
+    yield send
+
+
+def test_durable_deliveries_per_second(kind: str, send: Send, race: type[Race]) -> None:
+    def rate(contender: str) -> float:
+        return DELIVERIES / send(contender)["seconds"]  # type: ignore[no-any-return]
+
+    contenders = {name: functools.partial(rate, name) for name in ("no-op", "durable")}
+    result = race(f"Deliveries per second, {kind}, 32 connections", contenders, rounds=ROUNDS)
+    result.show("no-op")
+    assert result.ratio("durable", "no-op").middle >= GOALS[kind]
+
+
+def test_latency_at_a_thousand_a_second(kind: str, send: Send, race: type[Race]) -> None:
+    def p99(contender: str) -> float:
+        return send(contender, 4 * RATE, rate=RATE)["p99"] * 1000  # type: ignore[no-any-return]
+
+    contenders = {name: functools.partial(p99, name) for name in ("no-op", "durable")}
+    result = race(f"p99 in ms at {RATE} a second, {kind}", contenders, rounds=ROUNDS)
+    result.show("no-op", ".1f")
+    assert result.ratio("durable", "no-op").middle <= SLOWER

@@ -1,0 +1,76 @@
+"""`classifaily webhooks serve`: says where it listens, stops when told, and says in a line why it cannot start."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from classifaily_connectors.store import Inbox
+from classifaily_connectors.webhooks import sign
+
+if TYPE_CHECKING:
+    from conftest import Command
+
+SECRET = "whsec-of-the-command"
+EVENT = b'{"event":"job.completed","id":"84"}'
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_stop(
+    number: signal.Signals, line: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "secrets").write_text(json.dumps({"default": [SECRET], "staging": [SECRET]}))
+    words = ["webhooks", "serve", "--port", "0", "--store", "inbox.db", "--secrets-file", "secrets"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*line, *words], env=environment, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
+        told: dict[str, list[str]] = {}
+        for each in process.stdout:
+            name, value = each.split()
+            told.setdefault(name, []).append(value)
+            if name == "ready":
+                break
+        assert told["source"] == ["default", "staging"]
+        [url] = told["ready"]
+        assert told["health"] == [f"{url}/-/health"]
+        place = urlsplit(url)
+        assert place.path == "/classifaily/webhooks"
+        connection = http.client.HTTPConnection(place.netloc, timeout=60)
+        connection.request("POST", f"{place.path}/staging", EVENT, {"X-ClassifAIly-Signature": sign(EVENT, SECRET)})
+        assert connection.getresponse().status == 204
+        connection.close()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+    inbox = Inbox(f"sqlite:///{tmp_path}/inbox.db")
+    assert [(each.source, each.job_id) for each in inbox.after(0)] == [("staging", "84")]
+    inbox.close()
+
+
+def test_without_a_secret_it_does_not_start(run: Command) -> None:
+    ended = run("webhooks", "serve", "--store", "inbox.db")
+    assert ended.code == 2
+    assert "set CLASSIFAILY_WEBHOOK_SECRET" in ended.err
+    ended = run("webhooks", "serve", "--store", "inbox.db", env={"CLASSIFAILY_WEBHOOK_SECRET": "too short"})
+    assert ended.code == 2
+    assert "shorter than 16 bytes" in ended.err
+    assert "too short" not in ended.err
+
+
+def test_without_a_store_it_does_not_start(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    secret: dict[str, str | None] = {"CLASSIFAILY_WEBHOOK_SECRET": SECRET}
+    ended = run("webhooks", "serve", "--store", "file/inbox.db", env=secret)
+    assert ended.code == 2
+    assert "cannot be opened" in ended.err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = run("webhooks", "serve", "--port", taken.getsockname()[1], "--store", "inbox.db", env=secret)
+    assert ended.code == 1
+    assert "cannot listen on 127.0.0.1" in ended.err
