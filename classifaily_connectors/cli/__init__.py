@@ -12,8 +12,6 @@ except ModuleNotFoundError as error:
         f"the command line needs {error.name}: pip install 'classifaily-connectors[cli]'", name=error.name
     ) from error
 
-from . import webhooks_care as _webhooks_care  # noqa: F401  # adds its commands to those of `webhooks`
-from . import webhooks_listing as _webhooks_listing  # noqa: F401  # adds its commands, too
 from .account import doctor as _doctor
 from .account import usage as _usage
 from .classify import classify as _classify
@@ -21,7 +19,7 @@ from .failing import Commands
 from .ledger import ledger as _ledger
 from .sandbox import serve as _serve
 from .schemas import schemas as _schemas
-from .webhooks import webhooks as _webhooks
+from .webhooks_care import webhooks as _webhooks  # the last of three modules that add their commands to it
 
 main = typer.Typer(
     name="classifaily",

@@ -46,7 +46,8 @@ def show(console: Console, result: TableResult) -> None:
     """The summary for people."""
     stats = result.stats
     speed = stats.rows / stats.seconds if stats.seconds else 0.0
-    console.print(f"[bold]{counted(stats.rows, 'row')}[/] in {duration(stats.seconds)} ({speed:,.0f}/s) to {result.output}")
+    took = f"in {duration(stats.seconds)} ({speed:,.0f}/s)"
+    console.print(f"[bold]{counted(stats.rows, 'row')}[/] {took} to {result.output}")
     parts = [
         f"[cyan]{stats.billed:,} billed[/]",
         f"[green]{stats.reused:,} reused[/]",

@@ -13,6 +13,8 @@ from classifaily_connectors.cli.failing import DONE, UNKNOWN
 from classifaily_connectors.cli.webhooks import SecretsFile, StorePlace, webhooks
 from classifaily_connectors.cli.webhooks_listing import Source, open_inbox
 
+__all__ = ["webhooks"]
+
 _Url = Annotated[str, typer.Option("--url", help="Public address of the receiver, as it is registered.")]
 
 

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.delivery import (
-    CHANNEL,
     Arrival,
     Delivery,
     Expectation,
@@ -22,17 +21,13 @@ from classifaily_connectors.store.delivery import (
     Landed,
     SettledBy,
 )
-from classifaily_connectors.store.inbox_landing import land
+from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, land
 from classifaily_connectors.store.migrations import delivery, expectation, mark
 from classifaily_connectors.store.statements import slices
 
 TOMBSTONES = 400 * 86400.0
 """Seconds for which a delivery without its body is remembered, so that a replay of it stays a repeat."""
 _PAGE = 1000
-
-# NOTIFY makes commits queue up anyway; this makes the queue begin before the first row has its number. Whoever dies
-# while holding the turn gives it back within the minute.
-_TAKE_TURN = "SELECT pg_advisory_xact_lock(3247780347), set_config('idle_in_transaction_session_timeout', '60s', true)"
 
 
 class Inbox(Store):
@@ -48,15 +43,7 @@ class Inbox(Store):
     def put(self, arrivals: Sequence[Arrival]) -> list[Landed]:
         """Keep a batch, in one transaction; what became of each. Wakes PostgreSQL's listeners when there is news."""
         with self._begin() as connection:
-            self._take_turn(connection)
-            landed = land(connection, arrivals)
-            if self._shared and any(each != "repeat" for each in landed):
-                connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
-        return landed
-
-    def _take_turn(self, connection: sa.Connection) -> None:
-        if self._shared:  # SQLite has one writer at a time as it is
-            connection.exec_driver_sql(_TAKE_TURN)
+            return land(connection, arrivals)
 
     # --- deliveries out -----------------------------------------------------------------------
 
@@ -151,7 +138,8 @@ class Inbox(Store):
     def redrive(self, seq: int) -> int | None:
         """Put a delivery into the feed again: it moves to a new number, which is returned; None if there is none."""
         with self._begin() as connection:
-            self._take_turn(connection)
+            if self._shared:  # SQLite has one writer at a time as it is
+                connection.exec_driver_sql(TAKE_TURN)
             one = delivery.c.seq == seq
             row = connection.execute(sa.select(delivery).where(one)).mappings().one_or_none()
             if row is None:
@@ -162,7 +150,7 @@ class Inbox(Store):
             again["redriven"] += 1
             new = connection.execute(sa.insert(delivery).values(again).returning(delivery.c.seq)).scalar_one()
             if self._shared:
-                connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+                connection.exec_driver_sql(NOTIFY)
             return int(new)
 
     def resolve(self, seq: int, *, holds: bool = True) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from classifaily_connectors.store.delivery import CHANNEL
 from classifaily_connectors.store.statements import slices, text
 
 if TYPE_CHECKING:
@@ -21,13 +22,25 @@ if TYPE_CHECKING:
 Name = tuple[str, str, str]
 """Source, job id and event, in the order of the index."""
 
-_INSERT = """
-INSERT INTO classifaily_delivery (source, job_id, event, digest, received_at, sent_at, body, state, variant)
-{rows} ON CONFLICT DO NOTHING
-"""
-# PostgreSQL takes a column at a time: a quarter of the driver's work for a parameter for every field.
+_COLUMNS = "source, job_id, event, digest, received_at, sent_at, body, state, variant"
+_INSERT = f"""
+INSERT INTO classifaily_delivery ({_COLUMNS}) VALUES {{rows}} ON CONFLICT DO NOTHING
+"""  # noqa: S608  # our own words
+TAKE_TURN = "SELECT pg_advisory_xact_lock(3247780347), set_config('idle_in_transaction_session_timeout', '60s', true)"
+"""On PostgreSQL writers take turns until their commit. NOTIFY makes commits queue up anyway; this makes the queue begin
+before the first row has its number. Whoever dies while holding the turn gives it back within the minute."""
+NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
+# All that PostgreSQL has to do for a batch, in one exchange: the turn comes before the numbers, as a row can only be
+# numbered once it is joined to it. It takes a column at a time, a quarter of the driver's work for a parameter for
+# every field. Equal notifications of one transaction are one.
 _TYPES = ("text", "text", "text", "bytea", "float8", "float8", "bytea", "text", "text")
-_COLUMNS = f"SELECT * FROM unnest({', '.join(f'%b::{each}[]' for each in _TYPES)})"  # noqa: S608  # our own words
+_INSERT_IN_TURN = f"""
+WITH turn AS MATERIALIZED ({TAKE_TURN}),
+     arrival AS (SELECT * FROM unnest({", ".join(f"%b::{each}[]" for each in _TYPES)}) AS arrival ({_COLUMNS})),
+     landed AS (INSERT INTO classifaily_delivery ({_COLUMNS}) SELECT arrival.* FROM turn, arrival
+                ON CONFLICT DO NOTHING RETURNING 1)
+SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('{CHANNEL}', '') END FROM landed
+"""  # noqa: S608  # our own words
 # What was just inserted has the highest numbers, as nobody else writes.
 _KNOWN = """
 SELECT source, job_id, event, digest FROM classifaily_delivery
@@ -44,7 +57,7 @@ UPDATE classifaily_delivery SET state = 'conflict' WHERE source = {mark} AND job
 
 
 def land(connection: sa.Connection, arrivals: Sequence[Arrival]) -> list[Landed]:
-    """Write a batch; what became of each arrival. Nobody else may be writing."""
+    """Write a batch, and wake PostgreSQL's listeners when there is news; what became of each arrival."""
     places: dict[Name, dict[bytes, list[int]]] = {}
     for place, each in enumerate(arrivals):
         places.setdefault((each.source, each.job_id, each.event), {}).setdefault(each.digest, []).append(place)
@@ -95,8 +108,8 @@ def _row(arrival: Arrival, state: str, variant: str = "") -> tuple[object, ...]:
 def _insert(connection: sa.Connection, rows: Sequence[tuple[object, ...]]) -> int:
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
-        return connection.exec_driver_sql(_INSERT.format(rows=_COLUMNS), columns).rowcount
-    statement = text(_INSERT.replace("{rows}", "VALUES {rows}"), connection.dialect.name, len(rows), len(_TYPES))
+        return int(connection.exec_driver_sql(_INSERT_IN_TURN, columns).scalar_one())
+    statement = text(_INSERT, connection.dialect.name, len(rows), len(_TYPES))
     return connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).rowcount
 
 

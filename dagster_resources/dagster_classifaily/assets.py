@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from dagster import (
@@ -124,9 +125,15 @@ def _checked(options: ClassifyTableOptions, *, partitioned: bool) -> ClassifyTab
         raise TypeError(f"classify_asset() knows no option {unknown[0]!r}: {', '.join(allowed)}")
     if options.get("text") is not None and options.get("template") is not None:
         raise refuse("text and template exclude each other: a template names its own columns")
+    ratio = options.get("max_error_ratio")
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise refuse(f"max_error_ratio is {ratio!r}; it must be from 0 to 1")
     output = options.get("output")
-    if partitioned and output is not None and PARTITION not in str(output):
-        raise ConfigurationError(f"output must say {PARTITION}, or every partition would replace the one before")
+    if partitioned and output is not None:
+        if not isinstance(output, str | os.PathLike):
+            raise ConfigurationError("with partitions, output must be a path or a URL: it is different for each")
+        if PARTITION not in os.fspath(output):
+            raise ConfigurationError(f"output must say {PARTITION}, or every partition would replace the one before")
     given: ClassifyTableOptions = {**options}
     if (categories := options.get("categories")) is not None:
         given["categories"] = parse_categories(categories)
@@ -156,13 +163,13 @@ def _labelled(
     def label(*args: Any, **arguments: Any) -> Any:
         step, resource = begin(arguments)
         table = Table.of(function(*args, **arguments))
-        given: ClassifyTableOptions = {**options, **table.options}
+        given = _joined(options, table)
         return step.materialized(resource.classify_table(table.source, **step.options(given)), given)
 
     async def alabel(*args: Any, **arguments: Any) -> Any:
         step, resource = begin(arguments)
         table = Table.of(await function(*args, **arguments))
-        given: ClassifyTableOptions = {**options, **table.options}
+        given = _joined(options, table)
         return step.materialized(await resource.aclassify_table(table.source, **step.options(given)), given)
 
     made: Any = functools.wraps(function)(alabel if inspect.iscoroutinefunction(function) else label)
@@ -171,3 +178,10 @@ def _labelled(
     said = {each.name: each.annotation for each in parameters}
     made.__annotations__ = {name: each for name, each in said.items() if each is not inspect.Parameter.empty}
     return cast("Callable[..., Any]", made)
+
+
+def _joined(options: ClassifyTableOptions, table: Table) -> ClassifyTableOptions:
+    early = next((name for name in ("ledger", "max_error_ratio") if name in table.options), None)
+    if early is not None:  # retries and the check follow from them
+        raise refuse(f"{early} cannot come with the table: give it to classify_asset")
+    return {**options, **table.options}

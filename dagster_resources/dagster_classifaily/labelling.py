@@ -47,7 +47,8 @@ _TYPES = {"confidence": "double", "labels": "list"}
 class Table:
     """A table to label, for a function of `classify_asset` that learns only when it runs how to label it.
 
-    `source` and `options` are those of `classify_table`; they go before those of the decorator.
+    `source` and `options` are those of `classify_table`; they go before those of the decorator. Two belong there:
+    `ledger` and `max_error_ratio`.
     """
 
     def __init__(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> None:
@@ -64,7 +65,7 @@ class Step:
     """One run of a step that labels a table."""
 
     def __init__(self, context: AssetExecutionContext, upstream: AssetKey | None) -> None:
-        if context.has_partition_key and len(context.partition_keys) > 1:
+        if context.has_partition_key_range and len(context.partition_keys) > 1:
             raise Failure("a labelled asset takes one partition in a run: start one run for each", allow_retries=False)
         self.context, self.upstream = context, upstream
 

@@ -56,7 +56,7 @@ _WRITING = ("output", "prefix", "max_error_ratio")
 
 
 class ClassifailyResource(ConfigurableResource[Any]):
-    """The ClassifAIly API: classify text, images, audio and video.
+    """The ClassifAIly API: classify text, images, audio, video, and tables of them.
 
     The operations are those of `ClassifailyClient`, by the same names and with the same arguments; those that begin
     with `a` are for `async def` assets and share one pool of connections per event loop. One resource may be used by
@@ -91,7 +91,6 @@ class ClassifailyResource(ConfigurableResource[Any]):
         description="The database with what was paid for and what was delivered: sqlite:///… on one machine,"
         " postgresql+psycopg://… for many. Default: CLASSIFAILY_STORE_URL, else a file in Dagster's storage.",
     )
-
     webhook_store: str | None = Field(
         default=None,
         repr=False,

@@ -10,6 +10,7 @@ The waits are functions that run tasks, not tasks: a task cannot suspend its flo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
@@ -31,6 +32,7 @@ from classifaily_connectors.operations.jobs import settled
 from classifaily_connectors.webhooks import Settled, acheck_job, check_job
 from classifaily_connectors.webhooks import await_for_job as acore
 from classifaily_connectors.webhooks import wait_for_job as core
+from classifaily_connectors.webhooks.feed import open_inbox
 from prefect_classifaily import events
 from prefect_classifaily.credentials import CredentialsLike, aresolve, resolve
 from prefect_classifaily.tasks import BACKOFF, JITTER, RETRIES, free, paid, retry_idempotent, without_excerpt
@@ -68,28 +70,33 @@ def submit_job(
     identity: str | None = None,
     refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
+    source: str | None = None,
     **options: Unpack[ClassifyOptions],
 ) -> Job:
     """Queue one input and return its job, without waiting (API reference, Classify, `async`); costs one request, once.
 
     A retry, a resumed run and every other worker on the same ledger get the same job. `ledger` is a store URL, or
     False for none; else where the credentials say. Audio and video need an `identity`, because a URL does not tell what
-    lies behind it. `refresh` pays anew on purpose. `options` are `schema`, `type`, `mode`, `top_n`, `threshold` and
+    lies behind it. `refresh` pays anew on purpose. `source` names the webhook that will tell of its end; the sweep then
+    makes up for it if it is lost. `options` are `schema`, `type`, `mode`, `top_n`, `threshold` and
     `explain`, as in `ClassifailyClient.submit`. Take the result with `wait_for_job`.
 
     Raises OutcomeUnknownError, never retried, when a request may have been paid and left no job id; on_unknown="resend"
     sends it again all the same.
     """
     block = resolve(credentials)
+    store = ledger or block.get_store_url()
     with block.get_client() as client:
         if ledger is False:
-            return without_excerpt(client.submit(input, categories=categories, **options))
-        store = ledger or block.get_store_url()
-        job = submit_once(
-            client, input, ledger=store, categories=categories,
-            identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
-        )  # fmt: skip
-        return without_excerpt(job)
+            job = client.submit(input, categories=categories, **options)
+        else:
+            job = submit_once(
+                client, input, ledger=store, categories=categories,
+                identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
+            )  # fmt: skip
+    if source is not None:
+        _expect(store, source, job)
+    return without_excerpt(job)
 
 
 @paid
@@ -102,19 +109,29 @@ async def asubmit_job(
     identity: str | None = None,
     refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
+    source: str | None = None,
     **options: Unpack[ClassifyOptions],
 ) -> Job:
     """The async twin of `submit_job`; see there."""
     block = await aresolve(credentials)
+    store = ledger or block.get_store_url()
     async with block.get_async_client() as client:
         if ledger is False:
-            return without_excerpt(await client.submit(input, categories=categories, **options))
-        store = ledger or block.get_store_url()
-        job = await asubmit_once(
-            client, input, ledger=store, categories=categories,
-            identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
-        )  # fmt: skip
-        return without_excerpt(job)
+            job = await client.submit(input, categories=categories, **options)
+        else:
+            job = await asubmit_once(
+                client, input, ledger=store, categories=categories,
+                identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
+            )  # fmt: skip
+    if source is not None:
+        await asyncio.to_thread(_expect, store, source, job)
+    return without_excerpt(job)
+
+
+def _expect(store: str, source: str, job: Job) -> None:
+    if job.id is not None and not job.done:
+        with contextlib.closing(open_inbox(store)) as inbox:
+            inbox.expect(source, [job.id], owner="prefect")
 
 
 # --- waiting ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def send(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Send]:
+def send(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Send:
     """Sends to a fresh receiver: `send("durable", rate=…)`, or `send("no-op")`."""
     store = f"sqlite:///{tmp_path}/inbox.db" if kind == "sqlite" else str(request.getfixturevalue("postgres")())
     starts = itertools.count(step=DELIVERIES)
@@ -53,7 +53,7 @@ def send(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         assert found["statuses"] == {"204": count}
         return found  # type: ignore[no-any-return]
 
-    yield send
+    return send
 
 
 def test_durable_deliveries_per_second(kind: str, send: Send, race: type[Race]) -> None:

@@ -38,6 +38,12 @@ def test_a_snippet_runs(
         assert "2 of 3 rows cost a request" in printed
         assert "2 billed, 1 for free" in printed
         assert paid == 2
+    elif "classify_table" in code:
+        assert printed == "2 rows, 2 billed\n2 rows, 0 billed\n"
+        assert paid == 2
+    elif "wait_for_job" in code:
+        assert printed == "billing by poll\n"
+        assert paid == 1
     elif "sandbox" not in code:
         assert printed.startswith("billing ")
         assert "9999 requests left this month" in printed

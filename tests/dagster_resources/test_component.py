@@ -31,11 +31,11 @@ def test_words_are_taken_as_they_are_written() -> None:
     loaded = component(
         text=None,
         template="{2024}: {body}",
-        id_column="007",
+        id_column="2024",
         categories=["2024", "1e3", "true", "['x']", {"name": "{{ 1 + 1 }}", "examples": ["say {{ hello }}"]}],
     )
     assert loaded.template == "{2024}: {body}"
-    assert loaded.id_column == "007"
+    assert loaded.id_column == "2024"
     assert loaded.categories == [
         "2024", "1e3", "true", "['x']", {"name": "{{ 1 + 1 }}", "examples": ["say {{ hello }}"]},
     ]  # fmt: skip

@@ -132,6 +132,20 @@ def test_a_table_may_bring_its_options(run: Run, sandbox: Sandbox) -> None:
     assert sandbox.bill().charged == 4
 
 
+@pytest.mark.parametrize("early", [{"ledger": False}, {"max_error_ratio": 0.5}])
+def test_what_the_decorator_must_know_cannot_come_with_the_table(
+    run: Run, sandbox: Sandbox, early: dict[str, Any]
+) -> None:
+    @classify_asset(text="body", categories=TEAMS, retry_policy=None)
+    def late() -> Table:
+        return Table(ROWS, **early)
+
+    result = run(late)
+    (failed,) = (event for event in result.all_events if event.is_step_failure)
+    assert "give it to classify_asset" in str(failed.step_failure_data.error)
+    assert sandbox.bill().charged == 0
+
+
 def test_each_partition_has_its_rows_and_all_share_the_ledger(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
     days = dg.StaticPartitionsDefinition(["mon", "tue"])
 
@@ -148,7 +162,7 @@ def test_one_run_takes_one_partition(run: Run, sandbox: Sandbox) -> None:
     """Dagster's own file storage fails on several, and it would do so after they were paid for."""
     days = dg.StaticPartitionsDefinition(["mon", "tue"])
 
-    @classify_asset(text="body", categories=TEAMS, partitions_def=days)
+    @classify_asset(text="body", categories=TEAMS, partitions_def=days, retry_policy=None)
     def weekly(context: dg.AssetExecutionContext) -> Any:
         return [{"day": day, "body": text} for day in context.partition_keys for text in TEXTS]
 
@@ -163,6 +177,14 @@ def test_progress_is_in_the_event_log(run: Run) -> None:
         lines = [each.user_message for each in instance.all_logs(result.run_id) if " rows: " in each.user_message]
     assert len(lines) == 1
     assert lines[0].startswith("4 of 4 rows: 2 billed, 1 duplicate; ")
+
+
+def test_a_ledger_that_will_not_last_is_warned_of(
+    sandbox: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for resource in (ClassifailyResource(), ClassifailyResource(store_url=f"sqlite:///{tmp_path / 'kept.db'}")):
+        assert dg.materialize([tickets], resources={"classifaily": resource}).success
+    assert capfd.readouterr().err.count("DAGSTER_HOME is not set: the ledger ends with this process") == 1
 
 
 # --- what it costs ----------------------------------------------------------------------------
@@ -288,6 +310,7 @@ def test_too_many_of_them_hold_back_what_comes_after_once_the_table_is_safe(run:
         ({"text": "a", "template": "{a}"}, InvalidRequestError, "exclude each other"),
         ({"catgories": ["a"]}, TypeError, "catgories"),
         ({"progress": print}, TypeError, "progress"),
+        ({"max_error_ratio": 5}, InvalidRequestError, "from 0 to 1"),
         (
             {"output": "out.csv", "partitions_def": dg.StaticPartitionsDefinition(["a"])},
             ConfigurationError,

@@ -36,8 +36,13 @@ def fails(classifaily: ClassifailyResource) -> None:
 def refused(classifaily: ClassifailyResource) -> None:
     classifaily.classify(TEXT, schema=404404)
 
+@dg.asset
+def tabled(classifaily: ClassifailyResource) -> None:
+    print(classifaily)
+    classifaily.classify_table([{"body": TEXT}], text="body", categories=["billing", "technical"])
+
 defs = dg.Definitions(
-    assets=[works, fails, refused],
+    assets=[works, fails, refused, tabled],
     resources={"classifaily": ClassifailyResource(KEY)},
     executor=dg.in_process_executor,
 )
@@ -54,20 +59,30 @@ def definitions(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
-def test_neither_key_nor_input_is_written_down(
+def test_neither_key_nor_input_nor_the_stores_password_is_written_down(
     sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
     definitions: Callable[[str], str],
     run_dagster: Callable[..., subprocess.CompletedProcess[str]],
     places_of: Callable[[str, Path], list[str]],
     dagster_home: Path,
 ) -> None:
-    run = run_dagster("asset", "materialize", "-f", definitions(""), "--select", "*")
+    password = "pa55-of-the-store"
+    monkeypatch.setenv("STORE", f"postgresql+psycopg://dagster:{password}@127.0.0.1:9/ledger")
+    file = definitions('store_url=dg.EnvVar("STORE"), webhook_store=dg.EnvVar("STORE")')
+    run = run_dagster("asset", "materialize", "-f", file, "--select", "*")
     printed = run.stdout + run.stderr
     assert run.returncode != 0
     assert sandbox.bill().charged == 1
-    for told in ("RUN_FAILURE", "InvalidRequestError", "SchemaNotFoundError", "ValueError: ClassifailyResource("):
+    for told in (
+        "RUN_FAILURE",
+        "InvalidRequestError",
+        "SchemaNotFoundError",
+        "ValueError: ClassifailyResource(",
+        '"tabled" failed',
+    ):
         assert told in printed
-    for secret in (sandbox.key, "a most private refund"):
+    for secret in (sandbox.key, "a most private refund", password):
         assert secret not in printed
         assert places_of(secret, dagster_home) == []
     assert places_of("SchemaNotFoundError", dagster_home), "the search must be able to find something"

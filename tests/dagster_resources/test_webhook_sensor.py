@@ -144,6 +144,18 @@ def test_without_a_target_it_observes(tick: Tick, inbox: Inbox, sandbox: Sandbox
     assert (keys(result), len(result.asset_events)) == ([], 1)
 
 
+def test_the_receiver_may_be_asked_instead_of_its_store(
+    inbox: Inbox, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLASSIFAILY_WEBHOOK_SECRET", SECRET)
+    arrive(inbox, "7")
+    with Serving(Receiver(f"sqlite:///{tmp_path / 'deliveries.db'}", SECRET)) as receiver:
+        resource = ClassifailyResource(webhook_store=receiver.url)
+        with dg.build_sensor_context(resources={"classifaily": resource}) as context:
+            result: Any = sensor()(context)
+    assert keys(result) == ["default:7:job.completed"]
+
+
 def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="max_runs"):
         sensor(max_runs=0)

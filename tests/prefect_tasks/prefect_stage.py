@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from classifaily_connectors.webhooks.serving import Serving
 from prefect_classifaily import ClassifailyCredentials
 
 SECRET = "whsec-0123456789abcdef"
+SEEDS = itertools.count(1)
+"""One Prefect server hears of all jobs, so no two may have one id."""
 MONEY, BUG = "I was charged twice for my subscription.", "The API keeps returning a 500 error."
 TEAMS = ["billing", "technical"]
 
@@ -50,16 +53,15 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, *, webhook: bool = True) -> Iterator[Stage]:
+def staged(folder: Path) -> Iterator[Stage]:
     switches = Switches(job_delay=3600.0, delivery_backoff=0.05)
     store = f"sqlite:///{folder / 'store.db'}"
     with (
-        Sandbox(plan="pro", clock=SandboxClock(frozen=True), switches=switches) as sandbox,
+        Sandbox(plan="pro", seed=next(SEEDS), clock=SandboxClock(frozen=True), switches=switches) as sandbox,
         Serving(Receiver(store, SECRET)) as serving,
         ClassifailyClient(sandbox.key, base_url=sandbox.base_url) as client,
     ):
-        if webhook:
-            client.webhooks.create(serving.url, secret=SECRET)
+        client.webhooks.create(serving.url, secret=SECRET)
         stage = Stage(sandbox, serving.url, store)
         try:
             yield stage

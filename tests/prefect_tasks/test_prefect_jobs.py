@@ -67,6 +67,22 @@ def test_a_job_is_submitted_once(server: Any, stage: Stage) -> None:
     assert stage.sandbox.bill().charged == 3
 
 
+def test_a_job_whose_end_is_expected_is_swept(server: Any, stage: Stage) -> None:
+    """Nobody waits for it, and its webhook is lost: an automation hears of it all the same."""
+    stage.sandbox.inject(Fault(kind="drop_webhook", times=None))
+    wanted = [submit_job.fn(MONEY, categories=TEAMS, source="default")]
+    wanted += [asyncio.run(asubmit_job.fn(BUG, categories=TEAMS, source="default", ledger=False))]
+    submit_job.fn("nobody's", categories=TEAMS)
+    sink = Sink(stage.store, stage.credentials)
+    with get_client(sync_client=True) as prefect:
+        assert sink.sweep(prefect) == 0
+        stage.end_jobs()
+        assert (sink.sweep(prefect), sink.sweep(prefect)) == (2, 0)
+    sink.close()
+    assert {each.settled_by for each in stage.inbox.expected()} == set()
+    assert stage.inbox.stats().settled_by_poll == len(wanted)
+
+
 def test_a_lost_answer_is_met_once(server: Any, stage: Stage) -> None:
     stage.sandbox.inject(Fault(kind="reset", after_work=True, path="/classify", times=None))
 
@@ -184,7 +200,7 @@ def test_what_needs_no_waiting(stage: Stage) -> None:
         wait_for_job(Job.model_validate({"status": "pending"}))
     with pytest.raises(ConfigurationError, match="call wait_for_job in a flow"):
         wait_for_job("1", mode="suspend")
-    assert stage.sandbox.requests == []
+    assert not asked(stage)
 
 
 def test_a_job_that_there_is_not(server: Any, stage: Stage) -> None:

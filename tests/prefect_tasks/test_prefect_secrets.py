@@ -14,7 +14,16 @@ from prefect.utilities.annotations import quote
 from pydantic import SecretStr
 
 from classifaily_connectors.sandbox import Fault, Sandbox
-from prefect_classifaily import ClassifailyCredentials, aclassify, classify, classify_batch, classify_table, get_usage
+from prefect_classifaily import (
+    ClassifailyCredentials,
+    aclassify,
+    classify,
+    classify_batch,
+    classify_table,
+    get_usage,
+    submit_job,
+    wait_for_job,
+)
 
 KEY = "cai_live_5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2"
 INPUT = "Zebrafinch, I was charged twice for my subscription."
@@ -38,6 +47,8 @@ def good(credentials: ClassifailyCredentials, output: Path) -> None:
     table = classify_table.with_options(**kept)
     rows = quote([{"body": INPUT}])
     table(rows, output, text="body", credentials=credentials, categories=TEAMS, explain=True)
+    job = submit_job.with_options(**kept)(INPUT, credentials=credentials, categories=TEAMS)
+    wait_for_job(job, credentials=credentials)
     get_usage(credentials=credentials)
 
 

@@ -149,7 +149,6 @@ def test_a_reader_never_passes_a_late_commit(inbox: Inbox, open_inbox: Callable[
     """A number that is given first is seen first, however long its transaction takes."""
     other = open_inbox()
     with inbox._begin() as connection:
-        inbox._take_turn(connection)
         land(connection, [arrival("slow")])
         fast = threading.Thread(target=other.put, args=([arrival("fast")],))
         fast.start()
