@@ -23,6 +23,7 @@ from dagster import (
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.taxonomy import parse_categories, refuse
+from dagster_classifaily.failures import as_raised
 from dagster_classifaily.labelling import ERROR_RATIO, PARTITION, Step, Table, version_of
 from dagster_classifaily.resource import ClassifailyResource
 
@@ -183,5 +184,5 @@ def _labelled(
 def _joined(options: ClassifyTableOptions, table: Table) -> ClassifyTableOptions:
     early = next((name for name in ("ledger", "max_error_ratio") if name in table.options), None)
     if early is not None:  # retries and the check follow from them
-        raise refuse(f"{early} cannot come with the table: give it to classify_asset")
+        raise as_raised(refuse(f"{early} cannot come with the table: give it to classify_asset"))
     return {**options, **table.options}

@@ -1,4 +1,4 @@
-"""Serve every example of this folder as a deployment, ready to be run from the Prefect UI.
+"""Serve every example of this folder as a deployment, and the sweep; ready to be run from the Prefect UI.
 
 Saves the key of the environment as the block `classifaily` first, so the flows need no key in their environment.
 """
@@ -12,6 +12,7 @@ from classify_one import route_ticket
 from keep_schema import label_newest
 from prefect import serve
 from support_tickets import label_tickets
+from suspended_video import label_video, sweep
 
 from prefect_classifaily import ClassifailyCredentials
 
@@ -26,4 +27,6 @@ if __name__ == "__main__":
             route_ticket.to_deployment("example", parameters=by_block),
             label_newest.to_deployment("example", parameters=by_block),
             label_tickets.to_deployment("example", parameters=by_block | table),
+            label_video.to_deployment("example", parameters=by_block),
+            sweep(BLOCK),
         )

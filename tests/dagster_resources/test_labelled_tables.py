@@ -136,7 +136,7 @@ def test_a_table_may_bring_its_options(run: Run, sandbox: Sandbox) -> None:
 def test_what_the_decorator_must_know_cannot_come_with_the_table(
     run: Run, sandbox: Sandbox, early: dict[str, Any]
 ) -> None:
-    @classify_asset(text="body", categories=TEAMS, retry_policy=None)
+    @classify_asset(text="body", categories=TEAMS)
     def late() -> Table:
         return Table(ROWS, **early)
 

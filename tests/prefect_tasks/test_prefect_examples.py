@@ -204,6 +204,7 @@ def test_the_ui_serves_every_example(
             cwd=tmp_path,
             stdout=log,
             stderr=log,
+            env={**os.environ, "PREFECT_RUNNER_POLL_FREQUENCY": "1"},
             start_new_session=True,
         )
     try:
@@ -213,12 +214,15 @@ def test_the_ui_serves_every_example(
                 return {each.entrypoint or "" for each in client.read_deployments()}
 
         flows = {path.name for path in EXAMPLES.glob("*.py") if "@flow" in path.read_text()}
-        until(lambda: {Path(each.partition(":")[0]).name for each in deployed()} == flows, 60)
+        until(lambda: {Path(each.partition(":")[0]).name for each in deployed()} >= flows, 120)
         with get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name("classify-one/example")
-            run = client.create_flow_run_from_deployment(deployment.id)
-            until(lambda: (state := client.read_flow_run(run.id).state) and state.is_final(), 60)
-            assert client.read_flow_run(run.id).state.is_completed(), (tmp_path / "log").read_text()
+            runs = [
+                client.create_flow_run_from_deployment(client.read_deployment_by_name(name).id)
+                for name in ("classify-one/example", "suspended-video/example", "classifaily-sweep/every minute")
+            ]
+            for run in runs:
+                until(lambda id=run.id: (state := client.read_flow_run(id).state) and state.is_final(), 240)
+                assert client.read_flow_run(run.id).state.is_completed(), (tmp_path / "log").read_text()
     finally:
         os.killpg(serving.pid, signal.SIGTERM)
         serving.wait(30)
