@@ -58,7 +58,7 @@ lock:  ## pin and hash every environment anew
 	for home in $(HOMES); do \
 	  $(COMPILE) pyproject.toml --extra $$home --extra sandbox --extra store --extra frames requirements/$$home.in requirements/test.in \
 	    -o requirements/$$home.txt; done
-	$(COMPILE) pyproject.toml --extra sandbox --extra store --extra frames requirements/bench.in requirements/test.in -o requirements/bench.txt
+	$(COMPILE) pyproject.toml --extra sandbox --extra store --extra postgres --extra frames requirements/bench.in requirements/test.in -o requirements/bench.txt
 
 # --- checks -----------------------------------------------------------------------------------
 

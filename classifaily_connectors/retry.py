@@ -22,6 +22,8 @@ from classifaily_connectors.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from classifaily_connectors.errors import Outcome
 
 QUOTA, UNAVAILABLE, SERVER_ERROR = 429, 503, 500
@@ -106,6 +108,12 @@ def transient(error: object, *, once: bool) -> bool:
         outcome = error.outcome or "unknown"
         return repeatable(outcome, once=once, status=error.status, code=error.code, retry_after=error.retry_after)
     return isinstance(error, NotSentError)
+
+
+def replays(options: Mapping[str, object]) -> bool:
+    """Whether a bulk run with these options, repeated, pays for nothing twice: it has a ledger, and neither `refresh`
+    nor `on_unknown="resend"` has it buy anew on purpose, which a repetition would do again."""
+    return options.get("ledger") is not False and not options.get("refresh") and options.get("on_unknown") != "resend"
 
 
 def mendable(error: object) -> bool:

@@ -117,6 +117,7 @@ class ClassifailyEventTrigger(BaseEventTrigger):
             feed = await asyncio.to_thread(open_feed, **await hook.adeliveries(self.source))
         try:
             seen = await self._watermark(feed)
+            self.log.info("Watching the webhooks of %s after delivery %d", self.source, seen)
             while True:
                 arrived = await self._arrived(feed, seen)
                 for delivery in arrived:

@@ -63,7 +63,12 @@ def open_engine(url: str) -> sa.Engine:
             parsed,
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={"options": "-c synchronous_commit=on -c lock_timeout=60s"},
+            connect_args={
+                "options": "-c synchronous_commit=on -c lock_timeout=60s",
+                # A network that swallows everything is noticed in seconds, not when the kernel gives up.
+                "connect_timeout": 10,
+                "tcp_user_timeout": 30_000,
+            },
         )
     except ImportError:
         driver = parsed.get_driver_name()

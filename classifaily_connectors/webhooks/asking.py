@@ -34,6 +34,7 @@ _FEW = 5
 _MANY = 100
 """At most so many are asked one by one in a round; the next round, `_SOON` seconds later, asks the others."""
 _SOON = 1.0
+_GATHERING = 0.05
 _UNKNOWN = 4
 """How often the API may say it knows no such job before that is believed: a newborn may not be there yet."""
 _CONNECTIONS = 8
@@ -122,8 +123,9 @@ class Asker:
             now = asyncio.get_running_loop().time()
             soonest = min((question.due for question in self._all()), default=None)
             if soonest is not None and soonest <= now:
-                # Who is due soon comes along, so that many waiters fall into few rounds.
-                await self._round([each for each in self._all() if each.due <= now + each.interval / 4])
+                # Whoever comes in the same moment, and who is due soon, comes along: many waiters make few rounds.
+                await asyncio.sleep(_GATHERING)
+                await self._round([each for each in self._all() if each.due <= now + each.interval / 4 + _GATHERING])
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if soonest is None else soonest - now):

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from classifaily_connectors.errors import ClassifailyError
-from classifaily_connectors.models import Id, Instant
+from classifaily_connectors.models import Id, Instant  # noqa: TC001  # pydantic reads the annotations
 from classifaily_connectors.store.delivery import Arrival, Landed
 
 logger = logging.getLogger("classifaily_connectors")

@@ -44,7 +44,8 @@ _NAMES = {name: name.decode() for name in SIGNATURE_HEADERS}
 
 
 class Receiver:
-    """A plain ASGI app; mount it anywhere, or serve it (`classifaily webhooks serve`).
+    """A plain ASGI app; serve it (`classifaily webhooks serve`), or mount it anywhere: best at /classifaily or above,
+    because to a mount's own path some frameworks answer with a redirect, which no sender follows.
 
     `store` is a store URL or an open `Inbox`; the URL is opened with the first request, as a mounted app is not told
     of the start. `secrets` are those of the default source, or a mapping by source, or `Secrets`; without them, those

@@ -27,7 +27,7 @@ DEADLINE = 5.0
 """Seconds for the headers, and again for the body."""
 _GRACE = 15
 """Seconds a stop waits for requests under way: more than a commit may take."""
-_START = 10.0
+_START = 30.0
 
 
 class DeadlineProtocol(HttpToolsProtocol):

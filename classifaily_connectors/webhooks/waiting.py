@@ -266,7 +266,9 @@ async def _confirmed(order: _Order, asker: Asker, watch: Watch, delivery: Delive
         try:
             job = await asker.get(order.job_id)
         except NotFoundError:
-            return told(await watch.whole(delivery))
+            whole = await watch.whole(delivery)
+            if whole is not None:
+                return told(whole)
         except PASSING:
             pass
         else:

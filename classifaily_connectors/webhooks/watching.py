@@ -107,11 +107,16 @@ class Watch:
                 self._fresh.discard(job_id)
                 self._expected.discard(job_id)
 
-    async def whole(self, delivery: Delivery) -> Delivery:
-        """The delivery with its body, which the feed does not carry; where nothing has it, the delivery as it is."""
+    async def whole(self, delivery: Delivery) -> Delivery | None:
+        """The delivery with its body, which the feed does not carry, or as it is where nothing has it; None while the
+        store cannot be read."""
         if delivery.body is not None:
             return delivery
-        return (await self._reader.find([delivery.job_id])).get(delivery.job_id, delivery)
+        try:
+            return (await self._reader.find([delivery.job_id])).get(delivery.job_id, delivery)
+        except Exception as error:  # noqa: BLE001  # whatever a store raises: the wait goes on
+            report(error)
+            return None
 
     async def settle(self, job_id: str, by: SettledBy) -> None:
         """Note by what the job was settled; a store that cannot be told is not waited for."""

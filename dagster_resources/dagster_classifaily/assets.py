@@ -164,12 +164,14 @@ def _labelled(
     def label(*args: Any, **arguments: Any) -> Any:
         step, resource = begin(arguments)
         table = Table.of(function(*args, **arguments))
+        del args, arguments  # or a traceback printed with its locals would show the rows
         given = _joined(options, table)
         return step.materialized(resource.classify_table(table.source, **step.options(given)), given)
 
     async def alabel(*args: Any, **arguments: Any) -> Any:
         step, resource = begin(arguments)
         table = Table.of(await function(*args, **arguments))
+        del args, arguments
         given = _joined(options, table)
         return step.materialized(await resource.aclassify_table(table.source, **step.options(given)), given)
 

@@ -222,7 +222,10 @@ class ClassifailyResource(ConfigurableResource[Any]):
         from classifaily_connectors import classify_table
 
         given = self._with_ledger(options)
-        return raising(classify_table, _rule(given))(self.client, source, **given)
+        try:
+            return raising(classify_table, _rule(given))(self.client, source, **given)
+        finally:
+            del source  # or a traceback printed with its locals would show the rows
 
     @raising
     def plan_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> Plan:
@@ -300,7 +303,10 @@ class ClassifailyResource(ConfigurableResource[Any]):
         from classifaily_connectors import aclassify_table
 
         given = self._with_ledger(options)
-        return await araising(aclassify_table, _rule(given))(self.async_client, source, **given)
+        try:
+            return await araising(aclassify_table, _rule(given))(self.async_client, source, **given)
+        finally:
+            del source
 
     @araising
     async def ausage(self, month: str | None = None) -> Usage:

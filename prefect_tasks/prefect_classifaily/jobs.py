@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from prefect import get_client, suspend_flow_run, task
@@ -66,20 +65,19 @@ def submit_job(
     *,
     credentials: CredentialsLike = None,
     categories: Iterable[CategoryLike] | None = None,
-    ledger: str | Literal[False] | None = None,
+    ledger: str | None = None,
     identity: str | None = None,
-    refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
     source: str | None = None,
     **options: Unpack[ClassifyOptions],
 ) -> Job:
     """Queue one input and return its job, without waiting (API reference, Classify, `async`); costs one request, once.
 
-    A retry, a resumed run and every other worker on the same ledger get the same job. `ledger` is a store URL, or
-    False for none; else where the credentials say. Audio and video need an `identity`, because a URL does not tell what
-    lies behind it. `refresh` pays anew on purpose. `source` names the webhook that will tell of its end; the sweep then
-    makes up for it if it is lost. `options` are `schema`, `type`, `mode`, `top_n`, `threshold` and
-    `explain`, as in `ClassifailyClient.submit`. Take the result with `wait_for_job`.
+    A retry, a resumed run and every other worker on the same ledger get the same job; `ledger` is a store URL, else
+    where the credentials say. Audio and video need an `identity`, because a URL does not tell what lies behind it.
+    `source` names the webhook that will tell of its end; the sweep then makes up for it if it is lost. `options` are
+    `schema`, `type`, `mode`, `top_n`, `threshold` and `explain`, as in `ClassifailyClient.submit`. Take the result with
+    `wait_for_job`.
 
     Raises OutcomeUnknownError, never retried, when a request may have been paid and left no job id; on_unknown="resend"
     sends it again all the same.
@@ -87,13 +85,10 @@ def submit_job(
     block = resolve(credentials)
     store = ledger or block.get_store_url()
     with block.get_client() as client:
-        if ledger is False:
-            job = client.submit(input, categories=categories, **options)
-        else:
-            job = submit_once(
-                client, input, ledger=store, categories=categories,
-                identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
-            )  # fmt: skip
+        job = submit_once(
+            client, input, ledger=store, categories=categories,
+            identity=identity, on_unknown=on_unknown, **options,
+        )  # fmt: skip
     if source is not None:
         _expect(store, source, job)
     return without_excerpt(job)
@@ -105,9 +100,8 @@ async def asubmit_job(
     *,
     credentials: CredentialsLike = None,
     categories: Iterable[CategoryLike] | None = None,
-    ledger: str | Literal[False] | None = None,
+    ledger: str | None = None,
     identity: str | None = None,
-    refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
     source: str | None = None,
     **options: Unpack[ClassifyOptions],
@@ -116,13 +110,10 @@ async def asubmit_job(
     block = await aresolve(credentials)
     store = ledger or block.get_store_url()
     async with block.get_async_client() as client:
-        if ledger is False:
-            job = await client.submit(input, categories=categories, **options)
-        else:
-            job = await asubmit_once(
-                client, input, ledger=store, categories=categories,
-                identity=identity, refresh=refresh, on_unknown=on_unknown, **options,
-            )  # fmt: skip
+        job = await asubmit_once(
+            client, input, ledger=store, categories=categories,
+            identity=identity, on_unknown=on_unknown, **options,
+        )  # fmt: skip
     if source is not None:
         await asyncio.to_thread(_expect, store, source, job)
     return without_excerpt(job)
@@ -189,7 +180,7 @@ class Wait:
 
     job_id: str
     credentials: CredentialsLike
-    store: str | None
+    store: str | None = field(repr=False)  # it may hold a password
     source: str
     deadline: float | None
 
@@ -264,7 +255,8 @@ async def _heard(wait: Wait) -> Job:
 async def _listen(client: AsyncClassifailyClient, wait: Wait) -> Settled:
     """The job once an event of it has come and it has ended; a stream that breaks is opened again."""
     about = EventFilter(resource=EventResourceFilter(id=[events.resource_id(wait.job_id)]))  # pyright: ignore[reportCallIssue]
-    for failures in itertools.count():
+    failures = 0
+    while True:
         try:
             async with get_events_subscriber(filter=about) as stream:
                 # An event from before the subscription may never come: so look, and then listen.
@@ -276,7 +268,7 @@ async def _listen(client: AsyncClassifailyClient, wait: Wait) -> Settled:
         except Exception as error:  # noqa: BLE001  # whatever it is, the job is asked for meanwhile
             get_run_logger().info("Prefect's events are followed anew (%s)", type(error).__name__)
             await asyncio.sleep(min(2**failures, LONGEST_PAUSE))
-    raise AssertionError("unreachable")
+            failures += 1
 
 
 # --- suspended ----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.logging import get_logger
 
-from classifaily_connectors import ClassifailyError, ConfigurationError
+from classifaily_connectors import ClassifailyError, ConfigurationError, NotFoundError
 from classifaily_connectors.webhooks import check_job
 from classifaily_connectors.webhooks.feed import REMOTE, open_inbox
 from prefect_classifaily import events
@@ -65,7 +65,7 @@ class Sink:
     Raises ConfigurationError when it cannot be opened, or is the address of a receiver.
     """
 
-    store: str
+    store: str = field(repr=False)  # it may hold a password
     credentials: ClassifailyCredentials
     source: str = "default"
     consumer: str = "prefect"
@@ -120,15 +120,22 @@ class Sink:
         return len(ended)
 
     def _settle(self, prefect: SyncPrefectClient, client: ClassifailyClient, job_id: str) -> bool:
+        if self._inbox.find(self.source, [job_id]):
+            return True  # its event is the feed's to tell
         try:
-            found = check_job(client, job_id, store=self.store, source=self.source)
+            found = check_job(client, job_id)
+        except NotFoundError:
+            logger.warning("the API knows no job %s", job_id)  # a run that waits for it is told the same, and fails
         except ClassifailyError as error:
             logger.warning("job %s cannot be asked for: %s", job_id, error)
             return False
-        if found is not None and found.settled_by == "poll":
+        else:
+            if found is None:
+                return False
             name = events.event_of(found.job)
             emit(prefect, [events.event_body(self.source, name, job_id, settled_by="poll")])
-        return found is not None
+        self._inbox.settle(self.source, [job_id], by="poll")
+        return True
 
 
 def emit(prefect: SyncPrefectClient, bodies: Iterable[dict[str, Any]]) -> None:
@@ -172,15 +179,14 @@ def _event(delivery: Delivery) -> dict[str, Any]:
 
 
 @flow(name="classifaily-sweep")
-def sweep_jobs(
-    credentials: str | None = None, store: str | None = None, source: str = "default", consumer: str = "prefect"
-) -> dict[str, int]:
+def sweep_jobs(credentials: str | None = None, source: str = "default", consumer: str = "prefect") -> dict[str, int]:
     """Forward what was delivered, then go on with every job that ended without a webhook; to be run on a schedule.
 
-    `credentials` is the name of a saved block, `store` the receiver's store URL (default: where the credentials say).
+    `credentials` is the name of a saved block, which also says where the receiver's store is: Prefect shows a flow's
+    parameters, and a store URL may hold a password.
     """
     block = resolve(credentials)
-    sink = Sink(store or block.get_store_url(), block, source, consumer)
+    sink = Sink(block.get_store_url(), block, source, consumer)
     forwarded = 0
     try:
         with get_client(sync_client=True) as prefect:
@@ -209,7 +215,7 @@ def run(sink: Sink, stop: threading.Event, *, interval: float = INTERVAL, sweep:
         except Exception as error:  # noqa: BLE001  # whatever the store or Prefect's client raises: nothing is lost
             failures += 1
             logger.warning("the sink could not go on (%s) and tries again", type(error).__name__)
-            stop.wait(min(interval * 2**failures, LONGEST_PAUSE))
+            stop.wait(min(2.0 ** min(failures, 10), LONGEST_PAUSE))
 
 
 def main(arguments: list[str] | None = None) -> None:

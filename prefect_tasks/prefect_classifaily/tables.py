@@ -2,7 +2,8 @@
 
 The law of this file: the ledger decides what costs money, never Prefect's state. So with one, Prefect may repeat the
 task whenever that could help: what was paid is replayed from the ledger, and a half-written output is completed.
-Without one, nothing is repeated. What comes back is a summary; rows never enter Prefect's results.
+Without one, and where things are bought anew on purpose, nothing is repeated. What comes back is a summary; rows never
+enter Prefect's results.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from classifaily_connectors import aclassify_table as acore
 from classifaily_connectors import classify_table as core
-from classifaily_connectors.retry import mendable
+from classifaily_connectors.retry import mendable, replays
 from classifaily_connectors.tables.job import Source, TableOptions
 from classifaily_connectors.tables.report import summary
 from prefect_classifaily.credentials import CredentialsLike, aresolve, resolve
@@ -49,12 +50,11 @@ class Options(TableOptions, total=False):
 def retry_with_ledger(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
     """The `retry_condition_fn` of the table tasks: True for what may mend itself, as long as a ledger remembers.
 
-    False with `ledger=False`, and for what a wait cannot mend: a wrong argument or table, a refused key or plan, a
-    used-up quota or budget, too many failed rows.
+    False with `ledger=False`, with `refresh` and `on_unknown="resend"` (each attempt would buy anew), and for what a
+    wait cannot mend: a wrong argument or table, a refused key or plan, a used-up quota or budget, too many failed rows.
     """
     context = TaskRunContext.get()
-    remembered = context is not None and context.parameters.get("options", {}).get("ledger") is not False
-    return remembered and mendable(state.data)
+    return context is not None and replays(context.parameters.get("options", {})) and mendable(state.data)
 
 
 _durable = task(

@@ -6,6 +6,7 @@ Its API server receives the sandbox's signed webhooks.
 from __future__ import annotations
 
 import csv
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -120,6 +121,21 @@ def test_a_worker_that_dies_after_submitting_submits_once(airflow: LiveAirflow, 
     assert sandbox.bill().charged == 1
 
 
+def test_workers_without_the_store_hear_it_from_the_receiver(
+    airflow: LiveAirflow, sandbox: Sandbox, client: ClassifailyClient
+) -> None:
+    """The connection names the receiver's address and secret; its feed tells ids, over HTTP."""
+    extra = {"receiver_url": f"{airflow.url}/classifaily/webhooks", "webhook_secret": SECRET}
+    connection = {**json.loads(connection_json(sandbox)), "extra": json.dumps(extra)}
+    airflow.call("POST", "/api/v2/connections", {"connection_id": "classifaily_remote", **connection})
+    job = client.submit("Refund my order", categories=["billing", "other"])
+    run = airflow.trigger("wait_remotely", job_id=job.id)
+    wait_for(lambda: run.states() == ["deferred"])
+    end_all_jobs(sandbox)
+    assert run.end() == "success"
+    assert run.xcom("wait")["settled_by"] == "webhook"
+
+
 def test_a_finished_job_schedules_a_dag(airflow: LiveAirflow, sandbox: Sandbox, client: ClassifailyClient) -> None:
     """An AssetWatcher hears of every webhook of its source, also of one that came while the triggerer was down."""
     endpoint = client.webhooks.create(f"{airflow.url}/classifaily/webhooks/watched", secret=WATCHED)
@@ -130,6 +146,7 @@ def test_a_finished_job_schedules_a_dag(airflow: LiveAirflow, sandbox: Sandbox, 
         entries = [airflow.call("GET", f"{path}/taskInstances/read/xcomEntries/return_value") for path in paths]
         return [job_id for entry in entries for job_id in entry["value"]]
 
+    wait_for(lambda: "Watching the webhooks of watched" in (airflow.home / "triggerer.log").read_text())
     first = client.submit("Charged twice", categories=["billing", "other"])
     end_all_jobs(sandbox)
     wait_for(lambda: first.id in heard())
@@ -156,13 +173,6 @@ def test_what_is_not_signed_is_refused(airflow: LiveAirflow) -> None:
 # --- tables -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def slow(sandbox: Sandbox) -> Sandbox:
-    """Batches take a moment, so that there is a middle to break in."""
-    sandbox.inject(Fault(kind="delay", path="/batch", seconds=0.3, after_work=False, times=None))
-    return sandbox
-
-
 def table(folder: Path, name: str) -> dict[str, str]:
     """A table of distinct texts, and where its labelled twin goes."""
     source, target = folder / f"{name}.csv", folder / f"{name}_labelled.csv"
@@ -179,8 +189,9 @@ def statuses(target: str) -> dict[str, int]:
     return {status: found.count(status) for status in set(found)}
 
 
-def test_two_killed_workers_cost_nothing(airflow: LiveAirflow, slow: Sandbox, tmp_path: Path) -> None:
+def test_two_killed_workers_cost_nothing(airflow: LiveAirflow, sandbox: Sandbox, tmp_path: Path) -> None:
     """kill -9 in the middle of paid calls: the third try replays what came back, and parks what may have been paid."""
+    sandbox.inject(Fault(kind="delay", path="/batch", seconds=0.3, after_work=False, times=None))
     files = table(tmp_path, "dying")
     run = airflow.trigger("dying", **files)
     assert run.end() == "success"
@@ -191,30 +202,32 @@ def test_two_killed_workers_cost_nothing(airflow: LiveAirflow, slow: Sandbox, tm
     assert sum(found.values()) == told["rows"] == ROWS
     # What was under way when the worker died may have been paid: such rows are never bought again unasked.
     assert set(found) <= {"completed", "unknown"}
-    assert found["completed"] <= slow.bill().charged <= ROWS
-    assert max(slow.bill().by_input.values()) == 1
+    assert found["completed"] <= sandbox.bill().charged <= ROWS
+    assert max(sandbox.bill().by_input.values()) == 1
 
-    paid = slow.bill().charged
+    paid = sandbox.bill().charged
     again = airflow.trigger("dying", **elsewhere(files))
     assert again.end() == "success"
     assert again.xcom("classify")["billed"] == 0
-    assert slow.bill().charged == paid
+    assert sandbox.bill().charged == paid
 
 
-def test_a_task_told_to_stop_keeps_what_it_paid(airflow: LiveAirflow, slow: Sandbox, tmp_path: Path) -> None:
+def test_a_task_told_to_stop_keeps_what_it_paid(airflow: LiveAirflow, sandbox: Sandbox, tmp_path: Path) -> None:
     """ "Mark as failed" in the UI: the worker is told (on_kill), buys no more, and lets what is under way land."""
+    sandbox.inject(Fault(kind="delay", path="/batch", seconds=2, after_work=False, times=None))
     files = table(tmp_path, "stopped")
     run = airflow.trigger("stopped", **files)
     wait_for(lambda: (run.xcom("classify", "progress") or {}).get("done", 0) >= 10)
     airflow.call("PATCH", f"{run.path}/taskInstances/classify", {"new_state": "failed"})
     assert run.end() == "failed"
     wait_for(lambda: "told to stop" in airflow.logs("stopped"))
+    sandbox.clear_faults()
 
     again = airflow.trigger("stopped", **elsewhere(files))
     assert again.end() == "success"
     assert again.xcom("classify")["reused"] >= 10
     assert sum(statuses(elsewhere(files)["target"]).values()) == ROWS
-    assert max(slow.bill().by_input.values()) == 1
+    assert max(sandbox.bill().by_input.values()) == 1
 
 
 def elsewhere(files: dict[str, str]) -> dict[str, str]:

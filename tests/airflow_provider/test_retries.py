@@ -125,6 +125,19 @@ def test_a_server_error_that_may_be_billed_is_final_for_a_paid_call_alone() -> N
         raise given
 
 
+KEPT = {NotSentError, ServerError, RateLimitedError, OutcomeUnknownError, JobTimeoutError}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_with_a_ledger_whatever_may_mend_is_left_to_airflow(error: type[ClassifailyError]) -> None:
+    """What was paid is replayed and what may have been paid is parked, so only a retry in vain is refused."""
+    given = example(error)
+    with pytest.raises(ClassifailyError if error in KEPT else AirflowFailException), fail_fast(kept=True):
+        raise given
+    with pytest.raises(AirflowTaskTimeout), fail_fast(kept=True):
+        raise AirflowTaskTimeout("after 1 s")
+
+
 def test_the_data_of_an_error_is_there_for_a_callback() -> None:
     with pytest.raises(AirflowFailException) as caught, fail_fast():
         raise example(QuotaExceededError)

@@ -18,7 +18,7 @@ from classifaily_connectors import (
     RateLimitedError,
     ServerError,
 )
-from classifaily_connectors.retry import mendable
+from classifaily_connectors.retry import mendable, replays
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,18 @@ from classifaily_connectors.retry import mendable
 )
 def test_what_may_mend_itself(error: object, expected: bool) -> None:
     assert mendable(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, True),
+        ({"ledger": "sqlite:///ledger.db", "refresh": False, "on_unknown": "reconcile"}, True),
+        ({"ledger": False}, False),
+        ({"refresh": True}, False),
+        ({"refresh": "failed"}, False),
+        ({"on_unknown": "resend"}, False),
+    ],
+)
+def test_what_may_be_repeated_as_a_whole(options: dict[str, object], expected: bool) -> None:
+    assert replays(options) is expected

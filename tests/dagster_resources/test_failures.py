@@ -205,3 +205,23 @@ def test_a_traceback_with_its_locals_shows_neither_input_nor_key(
             assert "in call" in printed
             assert "a private text" not in printed
             assert sandbox.key not in printed
+
+
+def test_a_traceback_of_a_table_shows_no_row(sandbox: Sandbox) -> None:
+    sandbox.revoke(sandbox.key)
+    text = ["a private", " text"]
+    with ClassifailyResource().process_config_and_initialize_cm() as resource:
+
+        async def acall() -> Any:
+            return await resource.aclassify_table([{"body": "".join(text)}], text="body", ledger=False)
+
+        for call in (
+            lambda: resource.classify_table([{"body": "".join(text)}], text="body", ledger=False),
+            lambda: asyncio.run(acall()),
+        ):
+            with pytest.raises(errors.AuthenticationError) as raised:
+                call()
+            assert isinstance(raised.value, dg.Failure)
+            printed = "".join(traceback.TracebackException.from_exception(raised.value, capture_locals=True).format())
+            assert "a private text" not in printed
+            assert sandbox.key not in printed

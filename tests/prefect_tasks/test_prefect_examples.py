@@ -221,7 +221,7 @@ def test_the_ui_serves_every_example(
                 for name in ("classify-one/example", "suspended-video/example", "classifaily-sweep/every minute")
             ]
             for run in runs:
-                until(lambda id=run.id: (state := client.read_flow_run(id).state) and state.is_final(), 240)
+                until(lambda run_id=run.id: (state := client.read_flow_run(run_id).state) and state.is_final(), 240)
                 assert client.read_flow_run(run.id).state.is_completed(), (tmp_path / "log").read_text()
     finally:
         os.killpg(serving.pid, signal.SIGTERM)

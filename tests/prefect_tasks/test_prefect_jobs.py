@@ -62,16 +62,13 @@ def test_a_job_is_submitted_once(server: Any, stage: Stage) -> None:
     assert len({each.id for each in found}) == 1
     assert all(each.input_preview is None for each in found)
     assert stage.sandbox.bill().charged == 1
-    assert submit_job.fn(MONEY, categories=TEAMS, ledger=False).id != found[0].id
-    assert submit_job.fn(MONEY, categories=TEAMS, refresh=True).id != found[0].id
-    assert stage.sandbox.bill().charged == 3
 
 
 def test_a_job_whose_end_is_expected_is_swept(server: Any, stage: Stage) -> None:
     """Nobody waits for it, and its webhook is lost: an automation hears of it all the same."""
     stage.sandbox.inject(Fault(kind="drop_webhook", times=None))
     wanted = [submit_job.fn(MONEY, categories=TEAMS, source="default")]
-    wanted += [asyncio.run(asubmit_job.fn(BUG, categories=TEAMS, source="default", ledger=False))]
+    wanted += [asyncio.run(asubmit_job.fn(BUG, categories=TEAMS, source="default"))]
     submit_job.fn("nobody's", categories=TEAMS)
     sink = Sink(stage.store, stage.credentials)
     with get_client(sync_client=True) as prefect:

@@ -231,6 +231,8 @@ def test_only_a_run_that_waits_for_this_job_is_resumed(stage: Stage) -> None:
         assert [job_id for _run, job_id in suspended(prefect, ["7"])] == ["7"]
         ours.resume(prefect)
         assert state_of(late) == "Resuming"
+        for each in (late, other_job, other_reason):
+            prefect.delete_flow_run(each.id)
         prefect.delete_deployment(deployment_id)
     ours.close()
 
@@ -238,6 +240,19 @@ def test_only_a_run_that_waits_for_this_job_is_resumed(stage: Stage) -> None:
 def test_the_sink_needs_a_store_of_its_own(stage: Stage) -> None:
     with pytest.raises(ConfigurationError, match="give it the store's URL"):
         Sink(stage.url, stage.credentials)
+
+
+def test_a_job_that_the_api_has_forgotten_is_given_up(stage: Stage) -> None:
+    stage.inbox.expect("default", ["404404"])
+    ours = Sink(stage.store, stage.credentials)
+    with get_client(sync_client=True) as prefect:
+        assert (ours.sweep(prefect), ours.sweep(prefect)) == (1, 0)
+        stage.inbox.expect("default", ["404405"])
+        stage.sandbox.inject(Fault(kind="answer", path="/jobs", status=401, body={"error": {"message": "no"}}))
+        assert ours.sweep(prefect) == 0
+        assert ours.sweep(prefect) == 1
+    ours.close()
+    assert stage.store not in repr(ours)
 
 
 def test_names_and_ids() -> None:

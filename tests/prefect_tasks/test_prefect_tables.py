@@ -194,11 +194,12 @@ def test_prefect_tries_again_and_nothing_is_paid_twice(
     assert environment.bill().charged == UNIQUE
 
 
-def test_without_a_ledger_nothing_is_tried_again(
-    server: Any, environment: Sandbox, table: Path, tmp_path: Path
+@pytest.mark.parametrize("anew", [{"ledger": False}, {"refresh": True}])
+def test_what_would_pay_anew_is_not_tried_again(
+    server: Any, environment: Sandbox, table: Path, tmp_path: Path, anew: dict[str, Any]
 ) -> None:
     trouble = Breaks()
-    options: Any = {"text": "body", "categories": TEAMS, "batch_size": 5, "progress": trouble, "ledger": False}
+    options: Any = {"text": "body", "categories": TEAMS, "batch_size": 5, "progress": trouble, **anew}
     state = run(classify_table, table, tmp_path / "labelled.csv", **options)
     with pytest.raises(ConnectionResetError):
         state.result()

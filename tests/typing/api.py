@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import classifaily_connectors as cc
+from classifaily_connectors import webhooks
 from classifaily_connectors.enums import label_of
 from classifaily_connectors.errors import Outcome
 from classifaily_connectors.operations.jobs import Page
@@ -157,3 +158,14 @@ def failures(
 def category_sets() -> None:
     assert_type(parse_categories(["a", {"name": "b"}, cc.Category(name="c")]), tuple[cc.Category, ...])
     assert_type(fingerprint(parse_categories(["a"]), mode="single"), str)
+
+
+async def waiting(client: cc.ClassifailyClient, aclient: cc.AsyncClassifailyClient) -> None:
+    store = "sqlite:///deliveries.db"
+    assert_type(webhooks.wait_for_job(client, "84", store=store, deadline=1.8e9), webhooks.Settled)
+    assert_type(await webhooks.await_for_job(aclient, 84, store="https://example.org/hooks"), webhooks.Settled)
+    assert_type(webhooks.check_job(client, "84"), webhooks.Settled | None)
+    assert_type(await webhooks.acheck_job(aclient, "84", source="staging"), webhooks.Settled | None)
+    assert_type(webhooks.wait_for_job(client, "84").result(), cc.Job)
+    feed: webhooks.Feed = webhooks.open_feed(store)
+    assert_type([each.job_id for each in feed.after(feed.head())], list[str])

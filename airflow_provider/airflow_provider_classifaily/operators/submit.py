@@ -80,8 +80,6 @@ class ClassifailySubmitOperator(ClassifailyOperator):
         """Submit, or find what was submitted; the job's id."""
         from classifaily_connectors import Ledger, submit_once
 
-        task = cast("Any", context)["ti"]
-        itself = f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
         with ExitStack() as stack:
             hook = stack.enter_context(ClassifailyHook(self.classifaily_conn_id))
             stack.enter_context(fail_fast())
@@ -92,7 +90,7 @@ class ClassifailySubmitOperator(ClassifailyOperator):
                 hook.get_conn(),
                 cast("str", self.input),
                 ledger=stack.enter_context(closing(ledger)),
-                identity=self.identity or (None if self.type == "text" else itself),
+                identity=self.identity or self._itself(context),
                 on_unknown=cast("Any", self.on_unknown),
                 refresh=bool(self.refresh),
                 categories=self._categories,
@@ -105,3 +103,10 @@ class ClassifailySubmitOperator(ClassifailyOperator):
             )
         self.log.info("The job is %s (%s)", job.id, job.status)
         return job.id
+
+    def _itself(self, context: Context) -> str | None:
+        """This task instance, as the identity of what lies behind a URL; None where the input tells it itself."""
+        if self.type == "text" or not cast("str", self.input).lower().startswith(("http://", "https://")):
+            return None
+        task = cast("Any", context)["ti"]
+        return f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"

@@ -52,6 +52,11 @@ with DAG("once", schedule=None, params={"text": ""}, default_args=RETRIED):
 with DAG("wait", schedule=None, params={"job_id": ""}):
     ClassifailyWebhookSensor(task_id="wait", job_id="{{ params.job_id }}")
 
+with DAG("wait_remotely", schedule=None, params={"job_id": ""}, default_args=RETRIED):
+    ClassifailyWebhookSensor(
+        task_id="wait", job_id="{{ params.job_id }}", classifaily_conn_id="classifaily_remote", stay_seconds=0
+    )
+
 finished = Asset(
     "finished_jobs",
     watchers=[

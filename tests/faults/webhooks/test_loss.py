@@ -35,7 +35,7 @@ def test_kill_9_of_postgresql_loses_nothing(yard: Yard, cluster: Cluster) -> Non
     server = yard.serve(f"{cluster.url}/postgres")
     acked: set[str] = set()
     for number in range(3):
-        sender = yard.send(server, 6_000, start=number * 6_000)
+        sender = yard.send(server, 12_000, start=number * 12_000)
         sender.wait_for(1_500)
         cluster.kill()
         report = sender.finish()

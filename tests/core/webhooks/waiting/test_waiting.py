@@ -159,13 +159,20 @@ def test_a_delivery_is_a_hint_and_the_job_is_the_truth(yard: Yard) -> None:
 
 @one_store
 def test_other_sources_deliveries_wake_nobody(yard: Yard) -> None:
-    [job_id] = yard.submit()
-    yard.deliver(job_id, source="staging")
-    with pytest.raises(JobTimeoutError):
-        wait_for_job(yard.client, job_id, store=yard.store, deadline=time.time())
-    yard.finish()
-    settled = wait_for_job(yard.client, job_id, store=yard.store, source="staging", reconcile=NEVER)
-    assert settled.settled_by == "webhook"
+    ours, theirs = yard.submit(2)
+    with ThreadPoolExecutor(2) as threads:
+        wait = partial(wait_for_job, yard.client, store=yard.store, reconcile=NEVER)
+        waiting, other = threads.submit(wait, ours), threads.submit(wait, theirs)
+        until(lambda: all_asked(2))
+        yard.finish()
+        yard.deliver(ours, source="staging")
+        yard.deliver(theirs)
+        assert other.result(timeout=120).settled_by == "webhook"
+        time.sleep(0.2)  # a wrong one would wake up meanwhile; the right one never does
+        assert not waiting.done()
+        yard.deliver(ours)
+        assert waiting.result(timeout=120).settled_by == "webhook"
+    assert wait(ours, source="staging").settled_by == "webhook"
 
 
 # --- deadlines ----------------------------------------------------------------------------------
