@@ -13,8 +13,10 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from classifaily_connectors.bulk.desk import Book, Desk
@@ -222,8 +224,8 @@ class BulkRun(Generic[L_co]):
             session = _Session(self._request, wire.run)
             self._stats = session.stats
             try:
-                engine = loop.run(session.open())
-                loop.run(session.guard())
+                engine = loop.run(session.open)
+                loop.run(session.guard)
                 ended = False
                 while True:
                     # Rows are pulled in the caller's thread: a database cursor may belong to it.
@@ -233,16 +235,16 @@ class BulkRun(Generic[L_co]):
                         if ended:
                             loop.call(engine.end)
                         else:
-                            loop.run(engine.feed(part, slow=slow))
+                            loop.run(partial(engine.feed, part, slow=slow))
                         session.report()
-                    rows = loop.run(engine.take())
+                    rows = loop.run(engine.take)
                     session.report(last=rows is None)
                     if rows is None:
                         return
                     yield from self._request.named(rows)
             finally:
-                loop.run(session.close())
-                loop.run(wire.close())
+                loop.run(session.close)
+                loop.run(wire.close)
 
     def plan(self) -> Plan:
         """What this run would buy; spends nothing."""
@@ -251,10 +253,11 @@ class BulkRun(Generic[L_co]):
             wire = self._connect()
             session = _Session(self._request, wire.run)
             try:
-                return loop.run(plan(loop.run(session.open()), asynchronous(self._request.rows)))
+                engine = loop.run(session.open)
+                return loop.run(partial(plan, engine, asynchronous(self._request.rows)))
             finally:
-                loop.run(session.close())
-                loop.run(wire.close())
+                loop.run(session.close)
+                loop.run(wire.close)
 
 
 class _Loop:
@@ -285,12 +288,15 @@ class _Loop:
         await asyncio.gather(*left, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        # The coroutine is made where it runs: Ctrl-C strikes this thread, and would leave it here, never awaited.
+        begun: Future[Future[T]] = Future()
+        self.call(lambda: begun.set_result(asyncio.run_coroutine_threadsafe(work(), self._loop)))
         try:
-            return future.result()
+            return begun.result().result()
         except BaseException:
-            future.cancel()  # Ctrl-C ends the waiting; what the run has under way is drained by its close
+            # Ctrl-C ends the waiting; what the run has under way is drained by its close.
+            begun.add_done_callback(lambda each: each.result().cancel())
             raise
 
     def call(self, work: Callable[[], object]) -> None:

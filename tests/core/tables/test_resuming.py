@@ -42,9 +42,15 @@ class Stopped(Exception):  # noqa: N818
     pass
 
 
-def stop_at(rows: int) -> Callable[[Any], None]:
-    def progress(moment: Any) -> None:
-        if moment.done >= rows:
+def notes_of(out: Path) -> list[Path]:
+    return list((out.parent / f".{out.name}.parts").glob("*.note"))
+
+
+def stop_midway(out: Path) -> Callable[[Any], None]:
+    """Rows may be done long before those in front of them: only what has landed is kept."""
+
+    def progress(_moment: Any) -> None:
+        if len(notes_of(out)) >= 2:
             raise Stopped
 
     return progress
@@ -71,7 +77,7 @@ def label(own_sandbox: Sandbox, connect: Any, table: Path, monkeypatch: pytest.M
 def half(label: Any, out: Path, **options: Any) -> None:
     """Stops when a part of the rows has landed."""
     with pytest.raises(Stopped):
-        label(output=out, progress=stop_at(ROWS // 2), **options)
+        label(output=out, progress=stop_midway(out), **options)
     assert not out.exists()
     assert (out.parent / f".{out.name}.parts").is_dir()
 
@@ -127,16 +133,16 @@ def test_the_same_input_made_again_goes_on(label: Any, table: Path, tmp_path: Pa
 
 
 def test_frames_go_on_too(label: Any, table: Path, tmp_path: Path) -> None:
-    frame = pd.read_csv(table)
+    frame, out = pd.read_csv(table), tmp_path / "out.parquet"
     with pytest.raises(Stopped):
-        label(frame, output=tmp_path / "out.parquet", progress=stop_at(ROWS // 2), ledger=False)
-    assert label(frame, output=tmp_path / "out.parquet", ledger=False).resumed > 0
+        label(frame, output=out, progress=stop_midway(out), ledger=False)
+    assert label(frame, output=out, ledger=False).resumed > 0
 
 
 def test_a_part_without_its_note_does_not_count(label: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     half(label, out, ledger=False)
-    notes = sorted((tmp_path / ".out.csv.parts").glob("*.note"))
+    notes = sorted(notes_of(out))
     notes[0].unlink()
     result = label(output=out, ledger=False)
     assert result.rows == ROWS
@@ -149,15 +155,11 @@ def test_unsettled_rows_are_asked_again_only_with_a_ledger(
     """A part with unknown rows is made anew from the ledger; without one, asking again could mean paying twice."""
     out, url = tmp_path / "out.csv", f"sqlite:///{tmp_path}/ledger.db"
 
-    def two_parts_landed(_moment: Any) -> None:
-        if len(list((tmp_path / ".out.csv.parts").glob("*.note"))) >= 2:
-            raise Stopped
-
     for ledger in (False, url):
         own_sandbox.inject(Fault(kind="reset", method="POST", path="/batch", nth=2, times=1))
         with pytest.raises(Stopped):  # one call at a time: the second is the second of the table
-            label(output=out, ledger=ledger, concurrency=1, batch_size=500, progress=two_parts_landed)
-        notes = [json.loads(note.read_bytes()) for note in (tmp_path / ".out.csv.parts").glob("*.note")]
+            label(output=out, ledger=ledger, concurrency=1, batch_size=500, progress=stop_midway(out))
+        notes = [json.loads(note.read_bytes()) for note in notes_of(out)]
         settled = sum(stop - start for start, stop, statuses, *_ in notes if not statuses["unknown"])
         landed = sum(stop - start for start, stop, *_ in notes)
         assert landed > settled
@@ -225,7 +227,7 @@ def test_an_old_output_stays_until_the_new_one_is_whole(label: Any, tmp_path: Pa
     out = tmp_path / "out.csv"
     out.write_text("old")
     with pytest.raises(Stopped):
-        label(output=out, progress=stop_at(ROWS // 2), ledger=False)
+        label(output=out, progress=stop_midway(out), ledger=False)
     assert out.read_text() == "old"
 
 
