@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from classifaily_connectors.store.database import open_engine, opening
 from classifaily_connectors.store.migrations import migrate
+
+T = TypeVar("T")
 
 
 class Store:
@@ -33,6 +36,7 @@ class Store:
             except BaseException:
                 self._engine.dispose()
                 raise
+        self._solo = open_engine(url, alone=True)
         self._reader = self._engine.execution_options(classifaily_begin="DEFERRED")
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -43,23 +47,44 @@ class Store:
     def close(self) -> None:
         """Close the connections; the store may be used again."""
         self._engine.dispose()
+        self._solo.dispose()
 
     @property
     def _shared(self) -> bool:
         return self._engine.dialect.name == "postgresql"
 
-    @contextmanager
-    def _begin(self, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Generator[sa.Connection]:
+    def _after_fork(self) -> None:
         if self._pid != os.getpid():  # connections are the parent's: leave them to it
             self._engine.dispose(close=False)
+            self._solo.dispose(close=False)
             self._pid = os.getpid()
             self._lock = threading.Lock()
+
+    @contextmanager
+    def _begin(self, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Generator[sa.Connection]:
+        self._after_fork()
         if mode == "DEFERRED":
             with self._reader.begin() as connection:
                 yield connection
         else:
             with self._lock, self._engine.begin() as connection:
                 yield connection
+
+    def _alone(self, work: Callable[[sa.Connection], T]) -> T:
+        """`work`, each of whose statements is a transaction by itself; on PostgreSQL, in one exchange each.
+
+        A connection that was lost while it was idle is noticed here, as nobody pings it, and `work` is done once more.
+        """
+        self._after_fork()
+        with self._lock:
+            try:
+                with self._solo.connect() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            with self._solo.connect() as connection:
+                return work(connection)
 
     def _now(self, connection: sa.Connection) -> float:
         # One clock for all: the database's where machines share it, this machine's where it is the only one.

@@ -50,8 +50,10 @@ def opening(url: str) -> Generator[None]:
         raise ConfigurationError(f"the store {_parse(url).render_as_string()} cannot be opened: {problem}")
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str, *, alone: bool = False) -> sa.Engine:
     """An engine for `sqlite:///path` or `postgresql+psycopg://…`; the folder of a SQLite file is made if need be.
+
+    With `alone`, PostgreSQL commits every statement by itself and its connections are not tried before they are used.
 
     Raises ConfigurationError for any other URL, a missing driver, and SQLite on a network file system.
     """
@@ -61,7 +63,8 @@ def open_engine(url: str) -> sa.Engine:
     try:
         return sa.create_engine(
             parsed,
-            pool_pre_ping=True,
+            pool_pre_ping=not alone,
+            **({"isolation_level": "AUTOCOMMIT"} if alone else {}),
             hide_parameters=True,
             connect_args={
                 "options": "-c synchronous_commit=on -c lock_timeout=60s",

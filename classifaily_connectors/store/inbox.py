@@ -21,7 +21,7 @@ from classifaily_connectors.store.delivery import (
     Landed,
     SettledBy,
 )
-from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, land
+from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, Batch
 from classifaily_connectors.store.migrations import delivery, expectation, mark
 from classifaily_connectors.store.statements import slices
 
@@ -41,9 +41,16 @@ class Inbox(Store):
     # --- deliveries in ------------------------------------------------------------------------
 
     def put(self, arrivals: Sequence[Arrival]) -> list[Landed]:
-        """Keep a batch, in one transaction; what became of each. Wakes PostgreSQL's listeners when there is news."""
-        with self._begin() as connection:
-            return land(connection, arrivals)
+        """Keep a batch; what became of each. Wakes PostgreSQL's listeners when there is news."""
+        batch = Batch(arrivals)
+        if not self._shared:
+            with self._begin() as connection:
+                return batch.insert(connection) or batch.settle(connection)
+        landed = self._alone(batch.insert)
+        if landed is None:
+            with self._begin() as connection:
+                landed = batch.settle(connection)
+        return landed
 
     # --- deliveries out -----------------------------------------------------------------------
 

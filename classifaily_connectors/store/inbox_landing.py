@@ -1,8 +1,9 @@
 """How a batch of arrivals gets into the inbox: the one hot path of the receiver.
 
-The law of this file: a batch is one transaction and, when all of it is new, one statement however many rows it has,
-for the reason told in `statements`. The first body under a name (source, job, event) is the delivery; the same once
-more is counted; another one is kept beside it, and both are in `conflict` until the job has been asked.
+The law of this file: a batch of which all is new is one statement however many rows it has, for the reason told in
+`statements`, and on PostgreSQL one exchange. The first body under a name (source, job, event) is the delivery; the
+same once more is counted; another one is kept beside it, and both are in `conflict` until the job has been asked.
+What is counted or contested is one transaction; should it be lost, nobody was told, and the sender comes again.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ _INSERT_IN_TURN = f"""
 WITH turn AS MATERIALIZED ({TAKE_TURN}),
      arrival AS (SELECT * FROM unnest({", ".join(f"%b::{each}[]" for each in _TYPES)}) AS arrival ({_COLUMNS})),
      landed AS (INSERT INTO classifaily_delivery ({_COLUMNS}) SELECT arrival.* FROM turn, arrival
-                ON CONFLICT DO NOTHING RETURNING 1)
-SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('{CHANNEL}', '') END FROM landed
+                ON CONFLICT DO NOTHING RETURNING seq)
+SELECT coalesce(min(seq), 0), coalesce(max(seq), -1), CASE WHEN count(*) > 0 THEN pg_notify('{CHANNEL}', '') END
+FROM landed
 """  # noqa: S608  # our own words
-# What was just inserted has the highest numbers, as nobody else writes.
+# What was just inserted has numbers in a row, as nobody else had the turn.
 _KNOWN = """
 SELECT source, job_id, event, digest FROM classifaily_delivery
-WHERE seq <= (SELECT seq FROM classifaily_delivery ORDER BY seq DESC LIMIT 1 OFFSET {mark})
-AND variant = '' AND (source, job_id, event) IN (VALUES {rows})
+WHERE NOT seq BETWEEN {mark} AND {mark} AND variant = '' AND (source, job_id, event) IN (VALUES {rows})
 """
 _REPEAT = """
 UPDATE classifaily_delivery SET repeats = repeats + {mark}
@@ -56,45 +57,57 @@ UPDATE classifaily_delivery SET state = 'conflict' WHERE source = {mark} AND job
 """
 
 
-def land(connection: sa.Connection, arrivals: Sequence[Arrival]) -> list[Landed]:
-    """Write a batch, and wake PostgreSQL's listeners when there is news; what became of each arrival."""
-    places: dict[Name, dict[bytes, list[int]]] = {}
-    for place, each in enumerate(arrivals):
-        places.setdefault((each.source, each.job_id, each.event), {}).setdefault(each.digest, []).append(place)
-    known = _known_after(connection, [arrivals[next(iter(alike.values()))[0]] for alike in places.values()])
-    landed: list[Landed] = ["repeat"] * len(arrivals)
-    for name, by_digest in places.items():
-        stands = known.get(name)
-        for digest, alike in by_digest.items():
-            variant, new = "", stands is None
-            if stands is None:
-                stands = digest
-                landed[alike[0]] = "new" if name[2] else "dead"
-            elif digest != stands:
-                variant, new = digest.hex(), _contest(connection, name, arrivals[alike[0]])
-                if new:
-                    landed[alike[0]] = "conflict"
-            if repeats := len(alike) - new:
-                _run(connection, _REPEAT, (repeats, *name, variant))
-    return landed
+class Batch:
+    """Arrivals by name and digest, in the order in which they came."""
 
+    def __init__(self, arrivals: Sequence[Arrival]) -> None:
+        self._arrivals = arrivals
+        self._places: dict[Name, dict[bytes, list[int]]] = {}
+        for place, each in enumerate(arrivals):
+            self._places.setdefault((each.source, each.job_id, each.event), {}).setdefault(each.digest, []).append(
+                place
+            )
+        self._known: dict[Name, bytes] = {}
 
-def _known_after(connection: sa.Connection, firsts: Sequence[Arrival]) -> dict[Name, bytes]:
-    """Insert one arrival under each name; the digests of those that had one already, which stays."""
-    known: dict[Name, bytes] = {}
-    for part in slices(firsts):
-        inserted = _insert(connection, [_row(each, "ok" if each.event else "dead") for each in part])
-        if inserted < len(part):
-            names = chain.from_iterable((each.source, each.job_id, each.event) for each in part)
-            statement = text(_KNOWN, connection.dialect.name, len(part), 3)
-            for source, job_id, event, digest in connection.exec_driver_sql(statement, (inserted, *names)):
-                known[source, job_id, event] = digest
-    return known
+    def insert(self, connection: sa.Connection) -> list[Landed] | None:
+        """Insert one arrival under each name that has none, and wake PostgreSQL's listeners when there is news.
+
+        What became of each if that was all; else `settle` the rest, in one transaction.
+        """
+        for part in slices([self._arrivals[next(iter(alike.values()))[0]] for alike in self._places.values()]):
+            inserted = _insert(connection, [_row(each, "ok" if each.event else "dead") for each in part])
+            if len(inserted) < len(part):
+                names = chain.from_iterable((each.source, each.job_id, each.event) for each in part)
+                statement = text(_KNOWN, connection.dialect.name, len(part), 3)
+                values = (inserted.start, inserted.stop - 1, *names)
+                for source, job_id, event, digest in connection.exec_driver_sql(statement, values):
+                    self._known[source, job_id, event] = digest
+        if self._known or len(self._places) < len(self._arrivals):
+            return None
+        return ["new" if each.event else "dead" for each in self._arrivals]
+
+    def settle(self, connection: sa.Connection) -> list[Landed]:
+        """Count the repeats, and keep what contradicts; what became of each arrival."""
+        landed: list[Landed] = ["repeat"] * len(self._arrivals)
+        for name, by_digest in self._places.items():
+            stands = self._known.get(name)
+            for digest, alike in by_digest.items():
+                variant, new = "", stands is None
+                if stands is None:
+                    stands = digest
+                    landed[alike[0]] = "new" if name[2] else "dead"
+                elif digest != stands:
+                    variant, new = digest.hex(), _contest(connection, name, self._arrivals[alike[0]])
+                    if new:
+                        landed[alike[0]] = "conflict"
+                if repeats := len(alike) - new:
+                    _run(connection, _REPEAT, (repeats, *name, variant))
+        return landed
 
 
 def _contest(connection: sa.Connection, name: Name, rival: Arrival) -> bool:
     """Keep another body under a name; whether it is a new one."""
-    new = _insert(connection, [_row(rival, "conflict", rival.digest.hex())]) == 1
+    new = bool(_insert(connection, [_row(rival, "conflict", rival.digest.hex())]))
     if new:
         _run(connection, _CONTEST, name)
     return new
@@ -105,12 +118,15 @@ def _row(arrival: Arrival, state: str, variant: str = "") -> tuple[object, ...]:
     return source, job_id, event, digest, received_at, sent_at, body, state, variant
 
 
-def _insert(connection: sa.Connection, rows: Sequence[tuple[object, ...]]) -> int:
+def _insert(connection: sa.Connection, rows: Sequence[tuple[object, ...]]) -> range:
+    """The numbers of those rows that were not there."""
     if connection.dialect.name == "postgresql":
         columns = tuple(list(column) for column in zip(*rows, strict=True))
-        return int(connection.exec_driver_sql(_INSERT_IN_TURN, columns).scalar_one())
+        first, last, _notified = connection.exec_driver_sql(_INSERT_IN_TURN, columns).one()
+        return range(first, last + 1)
     statement = text(_INSERT, connection.dialect.name, len(rows), len(_TYPES))
-    return connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).rowcount
+    done = connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
+    return range(done.lastrowid - done.rowcount + 1, done.lastrowid + 1) if done.rowcount else range(0)
 
 
 def _run(connection: sa.Connection, statement: str, values: Iterable[object]) -> None:
