@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def fail_fast(*, paid: bool = True, kept: bool = False) -> Generator[None]:
+def fail_fast(*, paid: bool = True, kept: bool | None = None) -> Generator[None]:
     """Run ClassifAIly calls under Airflow's retries, without retrying in vain and without paying twice.
 
     Left to Airflow's `retries` is what surely was not executed (no connection, a short Retry-After) and what the API
@@ -21,8 +21,8 @@ def fail_fast(*, paid: bool = True, kept: bool = False) -> Generator[None]:
     may be billed already, an unknown outcome, a job that outlasted our patience, and an `execution_timeout` that ends
     the call.
 
-    With `kept=True`, for work whose payments a ledger keeps, a retry replays what was paid: then whatever may mend by
-    itself is left to `retries`, an unknown outcome and an `execution_timeout` included.
+    Work of many payments says with `kept` whether a retry replays what was paid. If so, whatever may mend by itself is
+    left to `retries`, an unknown outcome and an `execution_timeout` included; if not, nothing is.
 
     Raises AirflowFailException carrying the class and the message of the error; its `__cause__` is the core's error
     with `code`, `limit`, `used`, `resets_at` and `outcome` (for an `on_failure_callback`).
@@ -35,12 +35,12 @@ def fail_fast(*, paid: bool = True, kept: bool = False) -> Generator[None]:
     try:
         yield
     except ClassifailyError as error:
-        if mendable(error) if kept else transient(error, once=paid):
+        if transient(error, once=paid) if kept is None else kept and mendable(error):
             raise
         # The core's errors hold neither the key nor the input, so the chain may be logged as it is.
         raise AirflowFailException(f"{type(error).__name__}: {error}") from error
     except AirflowTaskTimeout as error:
-        if kept or not paid:
+        if kept or (kept is None and not paid):
             raise
         raise AirflowFailException(
             "execution_timeout ended the call before its answer came: it may have been executed and billed. "

@@ -22,6 +22,7 @@ from dagster import (
 )
 
 from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.retry import replays
 from classifaily_connectors.taxonomy import parse_categories, refuse
 from dagster_classifaily.failures import as_raised
 from dagster_classifaily.labelling import ERROR_RATIO, PARTITION, Step, Table, version_of
@@ -71,18 +72,21 @@ def classify_asset(
     `options` are those of `classify_table`; the others are those of `dagster.asset`.
 
     Each distinct input is paid once: the ledger is the resource's `store`, or the URL `ledger`; `ledger=False` does
-    without, and without retries. With `partitions_def` the function returns the rows of `context.partition_key`, all
-    partitions share the ledger, and `output` says `{partition_key}` where the key belongs; one run takes one
-    partition. The check `error_ratio` warns when a row has no answer; `max_error_ratio` (0 to 1) makes it an error
-    that holds back downstream assets, once the labelled table is safe.
+    without, and without retries, which would pay again, as they would with `refresh`. With `partitions_def` the
+    function returns the rows of `context.partition_key`, all partitions share the ledger, and `output` says
+    `{partition_key}` where the key belongs; one run takes one partition. The check `error_ratio` warns when a row has
+    no answer; `max_error_ratio` (0 to 1) makes it an error that holds back downstream assets, once the labelled table
+    is safe.
 
     Raises TypeError for an unknown option, ConfigurationError for options that contradict each other, and
     InvalidRequestError for categories that cannot work.
     """
     given = _checked(options, partitioned=partitions_def is not None)
-    if given.get("ledger") is False:
+    if not replays(given):
         if retry_policy not in (None, RETRIES):
-            raise ConfigurationError("without a ledger a retry pays again: leave out retry_policy or ledger=False")
+            raise ConfigurationError(
+                "a retry would pay again: leave out retry_policy, or ledger=False, refresh, resend"
+            )
         retry_policy = None
 
     def decorate(function: Callable[..., Any]) -> AssetsDefinition:

@@ -41,7 +41,7 @@ def paid_call(error: object) -> bool:
 
 
 def never(error: object) -> bool:  # noqa: ARG001
-    """The rule of a table without a ledger: its earlier batches are paid, whatever ended it."""
+    """The rule of a table that would pay anew for what was paid: without a ledger, or with a refresh."""
     return False
 
 

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.loops import LoopClients
-from classifaily_connectors.retry import mendable
+from classifaily_connectors.retry import mendable, replays
 from classifaily_connectors.settings import store_url
 from dagster_classifaily.failures import araising, never, raising
 
@@ -376,4 +376,4 @@ def _value(setting: str | None) -> str | None:
 
 
 def _rule(options: ClassifyTableOptions) -> Rule:
-    return never if options.get("ledger") is False else mendable
+    return mendable if replays(options) else never

@@ -116,6 +116,13 @@ def test_an_outage_is_left_to_airflows_retries(run_dag: RunDag, connected: Sandb
     assert connected.bill().charged == UNIQUE
 
 
+def test_a_refresh_is_not_retried(run_dag: RunDag, connected: Sandbox, table: Path) -> None:
+    """A second try would pay again for what the first one bought."""
+    schema = saved_schema(connected)
+    connected.inject(Fault(kind="html_502", path="/schemas", times=3))
+    assert label(run_dag, table, schema=schema, refresh=True).tries("classify") == ("failed", 1)
+
+
 def test_two_tables_share_one_ledger_by_its_url(
     run_dag: RunDag, sandbox: Sandbox, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,4 +251,6 @@ def test_no_ledger_means_no_second_try() -> None:
     with DAG("no_ledger", schedule=None, default_args={"retries": 3}):
         bare = ClassifailyTableOperator(task_id="a", source="a.csv", target="b.csv", ledger=False)
         kept = ClassifailyTableOperator(task_id="b", source="a.csv", target="b.csv")
-    assert (bare.retries, kept.retries) == (0, 3)
+        new = ClassifailyTableOperator(task_id="c", source="a.csv", target="b.csv", refresh="failed")
+        sent = ClassifailyTableOperator(task_id="d", source="a.csv", target="b.csv", on_unknown="resend")
+    assert [each.retries for each in (bare, kept, new, sent)] == [0, 3, 0, 0]

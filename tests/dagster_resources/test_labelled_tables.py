@@ -210,8 +210,14 @@ def test_without_a_ledger_a_rerun_pays_again_so_no_step_is_retried(run: Run, san
     assert [told(run(unkept), "unkept")["billed"] for _ in "12"] == [2, 2]
     assert sandbox.bill().charged == 4
     assert unkept.op.retry_policy is None
-    with pytest.raises(ConfigurationError, match="a retry pays again"):
+    with pytest.raises(ConfigurationError, match="a retry would pay again"):
         classify_asset(text="body", ledger=False, retry_policy=dg.RetryPolicy(max_retries=1))
+
+
+@pytest.mark.parametrize("options", [{"refresh": True}, {"refresh": "failed"}, {"on_unknown": "resend"}])
+def test_what_pays_again_on_purpose_is_not_retried(options: dict[str, Any]) -> None:
+    renewed = classify_asset(name="renewed", text="body", categories=TEAMS, **options)(lambda: ROWS)
+    assert renewed.op.retry_policy is None
 
 
 QUICK = dg.RetryPolicy(max_retries=2)

@@ -46,9 +46,10 @@ class ClassifailyTableOperator(ClassifailyOperator):
     task's XCom.) `text` names the column to classify, `template` joins several ("Subject: {subject}\\n\\n{body}").
 
     What was paid is kept in a ledger, so a retry, a rerun, a cleared task and another worker reuse it: `ledger` is a
-    store URL, by default the hook's (`ClassifailyHook.store_url`), or False for none; then nothing is retried, as a
-    retry would pay again. `refresh=True` pays again on purpose, `"failed"` for the failed rows. `on_unknown` says what
-    to do with rows that may have been paid without an answer: park, reconcile (ask the API's history) or resend.
+    store URL, by default the hook's (`ClassifailyHook.store_url`), or False for none. `refresh=True` pays again on
+    purpose, `"failed"` for the failed rows. `on_unknown` says what to do with rows that may have been paid without an
+    answer: park, reconcile (ask the API's history) or resend. Without a ledger, with a refresh and with resend nothing
+    is retried, as a retry would pay again.
     With `axes` (category sets by name) every row is asked once for each, and our columns are called after it.
     `budget` and `policy` are the arguments of the core's `Budget` and `ConfidencePolicy`, as mappings. The other
     arguments are those of `classifaily_connectors.classify_table`.
@@ -125,10 +126,9 @@ class ClassifailyTableOperator(ClassifailyOperator):
         check_choice("on_invalid", on_invalid, ON_INVALID)
         if text is not None and template is not None:
             raise ValueError("text and template exclude each other: a template names its own columns")
-        if ledger is False:
-            self.retries = (
-                0  # whatever the DAG's default_args say: not even a killed worker is followed by a second try
-            )
+        if ledger is False or refresh in (True, "failed") or on_unknown == "resend":
+            # Whatever the DAG's default_args say: not even a killed worker is followed by a second try, which pays.
+            self.retries = 0
         self._running = False
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -136,9 +136,10 @@ class ClassifailyTableOperator(ClassifailyOperator):
         from airflow.sdk import Asset
 
         from classifaily_connectors import Budget, ConfidencePolicy, classify_table
+        from classifaily_connectors.retry import replays
         from classifaily_connectors.tables.report import markdown, summary
 
-        kept = self.ledger is not False
+        kept = replays({"ledger": self.ledger, "refresh": self.refresh, "on_unknown": self.on_unknown})
         with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(kept=kept), self._killable():
             check_refresh(self.refresh, (True, False, "failed"))
             result = classify_table(
@@ -158,7 +159,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 top_n=self.top_n,
                 threshold=self.threshold,
                 explain=self.explain,
-                ledger=(self.ledger or hook.store_url()) if kept else False,
+                ledger=False if self.ledger is False else self.ledger or hook.store_url(),
                 refresh=cast("Any", self.refresh),
                 on_unknown=cast("Any", self.on_unknown),
                 budget=_made(Budget, self.budget),
