@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.webhooks import Feed
 
 WATERMARK = "classifaily_deliveries_seen"
+EVENTS = ("job.completed", "job.failed", "batch.completed")
 
 
 class ClassifailyJobTrigger(BaseTrigger):
@@ -80,9 +81,10 @@ class ClassifailyJobTrigger(BaseTrigger):
 class ClassifailyEventTrigger(BaseEventTrigger):
     """Fires for every webhook that arrives: for an `AssetWatcher`, so that finished jobs schedule a DAG.
 
-    `events` names those that count, such as job.completed; None is all. The event is `{job_id, event, source}`.
-    On Airflow 3.3 or newer a watermark is kept in the asset's state store, and what arrived while the triggerer was
-    down is told afterwards (a delivery may be told twice, never not at all); before, it begins with what arrives next.
+    `events` names those that count; None is all, our own pings and events yet unknown included. The event is
+    `{job_id, event, source}`. On Airflow 3.3 or newer a watermark is kept in the asset's state store, and what arrived
+    while the triggerer was down is told afterwards (a delivery may be told twice, never not at all); before, it begins
+    with what arrives next.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class ClassifailyEventTrigger(BaseEventTrigger):
         *,
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
         source: str = "default",
-        events: Sequence[str] | None = None,
+        events: Sequence[str] | None = EVENTS,
         poll_seconds: float = 1.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -132,12 +134,10 @@ class ClassifailyEventTrigger(BaseEventTrigger):
             feed.close()
 
     async def _arrived(self, feed: Feed, seen: int) -> list[Delivery]:
-        from classifaily_connectors import ClassifailyError
-
         try:
             return await asyncio.to_thread(feed.after, seen, source=self.source)
-        except ClassifailyError as error:
-            self.log.warning("the feed could not be read, and is read again: %s", error)
+        except Exception as error:  # noqa: BLE001  # whatever a store that is down raises: it is asked again
+            self.log.warning("the feed could not be read, and is read again: %s", type(error).__name__)
             return []
 
     async def _watermark(self, feed: Feed) -> int:

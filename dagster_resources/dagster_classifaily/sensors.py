@@ -29,7 +29,7 @@ from classifaily_connectors.store.delivery import Delivery
 
 JOBS = AssetKey(["classifaily", "jobs"])
 """The external asset that stands for the jobs of the API; each delivery is an observation of it."""
-EVENTS = ("job.completed", "job.failed")
+EVENTS = ("job.completed", "job.failed", "batch.completed")
 _PAGE = 100
 _SPARE = 20.0
 """Seconds of a tick that are left to Dagster itself."""
