@@ -36,8 +36,8 @@ class Store:
             except BaseException:
                 self._engine.dispose()
                 raise
-        self._solo = open_engine(url, alone=True)
         self._reader = self._engine.execution_options(classifaily_begin="DEFERRED")
+        self._solo = open_engine(url, alone=True) if self._shared else self._reader
         self._pid = os.getpid()
         self._lock = threading.Lock()
 
@@ -71,20 +71,19 @@ class Store:
                 yield connection
 
     def _alone(self, work: Callable[[sa.Connection], T]) -> T:
-        """`work`, each of whose statements is a transaction by itself; on PostgreSQL, in one exchange each.
+        """What `work` reads; on PostgreSQL it may write too, each statement is a transaction and takes one exchange.
 
         A connection that was lost while it was idle is noticed here, as nobody pings it, and `work` is done once more.
         """
         self._after_fork()
-        with self._lock:
-            try:
-                with self._solo.connect() as connection:
-                    return work(connection)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
+        try:
             with self._solo.connect() as connection:
                 return work(connection)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        with self._solo.connect() as connection:
+            return work(connection)
 
     def _now(self, connection: sa.Connection) -> float:
         # One clock for all: the database's where machines share it, this machine's where it is the only one.

@@ -8,6 +8,7 @@ until their commit, and so a lower number never appears after a higher one.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -57,18 +58,16 @@ class Inbox(Store):
     def find(self, source: str, job_ids: Collection[str]) -> dict[str, Delivery]:
         """The newest delivery for each of those jobs that has one, with its body; refuted ones do not count."""
         found: dict[str, Delivery] = {}
-        with self._begin("DEFERRED") as connection:
-            for part in slices(list(job_ids)):
-                ours = (delivery.c.source == source) & delivery.c.job_id.in_(part) & (delivery.c.state != "refuted")
-                for row in connection.execute(sa.select(*_WHOLE).where(ours).order_by(delivery.c.seq)):
-                    found[row.job_id] = Delivery(*row)
+        for part in slices(list(job_ids)):
+            ours = (delivery.c.source == source) & delivery.c.job_id.in_(part) & (delivery.c.state != "refuted")
+            for row in self._read(sa.select(*_WHOLE).where(ours).order_by(delivery.c.seq)):
+                found[row.job_id] = Delivery(*row)
         return found
 
     def get(self, seq: int) -> Delivery | None:
         """The delivery with that number, with its body."""
-        with self._begin("DEFERRED") as connection:
-            row = connection.execute(sa.select(*_WHOLE).where(delivery.c.seq == seq)).one_or_none()
-        return Delivery(*row) if row else None
+        rows = self._read(sa.select(*_WHOLE).where(delivery.c.seq == seq))
+        return Delivery(*rows[0]) if rows else None
 
     def after(self, seq: int, *, source: str | None = None, limit: int = 500) -> list[Delivery]:
         """What came after `seq`, in the order of the feed, without bodies."""
@@ -88,20 +87,21 @@ class Inbox(Store):
         wanted = {"source": source, "event": event, "job_id": job_id, "state": state}
         matches = [delivery.c[name] == value for name, value in wanted.items() if value is not None]
         query = sa.select(*_LISTED).where(delivery.c.seq > after, *matches).order_by(delivery.c.seq).limit(limit)
-        with self._begin("DEFERRED") as connection:
-            return [Delivery(*row) for row in connection.execute(query)]
+        return [Delivery(*row) for row in self._read(query)]
 
     def head(self) -> int:
         """The number of the newest delivery; 0 when there is none."""
-        with self._begin("DEFERRED") as connection:
-            return int(connection.execute(_HEAD).scalar_one())
+        return int(self._read(_HEAD)[0][0])
+
+    def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
+        return self._alone(lambda connection: connection.execute(query).all())
 
     # --- consumers ----------------------------------------------------------------------------
 
     def mark(self, consumer: str) -> int:
         """How far `consumer` has come in the feed; 0 at first."""
-        with self._begin("DEFERRED") as connection:
-            return connection.execute(sa.select(mark.c.seq).where(mark.c.consumer == consumer)).scalar() or 0
+        rows = self._read(sa.select(mark.c.seq).where(mark.c.consumer == consumer))
+        return int(rows[0][0]) if rows else 0
 
     def set_mark(self, consumer: str, seq: int) -> None:
         """Remember how far `consumer` has come: after it has acted, so that nothing is lost and some come twice."""
