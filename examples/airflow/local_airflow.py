@@ -101,10 +101,14 @@ class LocalAirflow:
         for part in (sessions[1:], sessions[:1]):
             _end(part, signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECONDS
-            while (left := _processes_of(part)) and time.monotonic() < deadline:
+            while _processes_of(part) and time.monotonic() < deadline:
                 _reap()
                 time.sleep(0.05)
-            _end(left, signal.SIGKILL)
+            # Until they are gone: one may have started another meanwhile, and to die takes a moment.
+            while left := _processes_of(part):
+                _end(left, signal.SIGKILL)
+                _reap()
+                time.sleep(0.01)
             _reap()
         self._sessions.clear()
 
