@@ -200,11 +200,22 @@ class LocalDagster:
                 process.wait(max(0.1, deadline - time.monotonic()))
             _signal_group(process, signal.SIGKILL)  # always: a run worker may outlive its code server
             process.wait()
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(map(_group_lives, started)) and time.monotonic() < deadline:
+            time.sleep(0.05)  # to die takes a moment
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def free_port() -> int:
