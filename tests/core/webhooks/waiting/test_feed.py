@@ -1,4 +1,4 @@
-"""The feed, read from the store and from the receiver alike (issue 03, Feed; DESIGN.md 8)."""
+"""The feed, read from the store and from the receiver alike."""
 
 from __future__ import annotations
 

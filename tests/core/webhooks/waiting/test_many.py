@@ -1,4 +1,4 @@
-"""A thousand waiters are one poller: one query a tick, never one a waiter (issue 03, Waiting)."""
+"""A thousand waiters are one poller: one query a tick, never one a waiter."""
 
 from __future__ import annotations
 

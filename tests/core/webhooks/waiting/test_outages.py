@@ -1,4 +1,4 @@
-"""What happens to those who wait when the store, the receiver or the process does not last (issue 03, Waiting)."""
+"""What happens to those who wait when the store, the receiver or the process does not last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for jobs: by webhook, by asking, and whatever goes wrong in between (issue 03, Waiting)."""
+"""Waiting for jobs: by webhook, by asking, and whatever goes wrong in between."""
 
 from __future__ import annotations
 
