@@ -37,7 +37,8 @@ class Store:
                 self._engine.dispose()
                 raise
         self._reader = self._engine.execution_options(classifaily_begin="DEFERRED")
-        self._solo = open_engine(url, alone=True) if self._shared else self._reader
+        solo = self._engine.execution_options(classifaily_begin=None)
+        self._solo = open_engine(url, alone=True) if self._shared else solo
         self._pid = os.getpid()
         self._lock = threading.Lock()
 
@@ -71,7 +72,7 @@ class Store:
                 yield connection
 
     def _alone(self, work: Callable[[sa.Connection], T]) -> T:
-        """What `work` reads; on PostgreSQL it may write too, each statement is a transaction and takes one exchange.
+        """`work`, whose every statement is a transaction by itself; with PostgreSQL it takes one exchange.
 
         A connection that was lost while it was idle is noticed here, as nobody pings it, and `work` is done once more.
         """

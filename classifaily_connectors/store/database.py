@@ -134,7 +134,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _on_begin(connection: sa.Connection) -> None:
     mode = connection.get_execution_options().get("classifaily_begin", "IMMEDIATE")
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    if mode is not None:
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
 
 def file_system(folder: Path, mounts: Path | None = None) -> str:

@@ -44,9 +44,6 @@ class Inbox(Store):
     def put(self, arrivals: Sequence[Arrival]) -> list[Landed]:
         """Keep a batch; what became of each. Wakes PostgreSQL's listeners when there is news."""
         batch = Batch(arrivals)
-        if not self._shared:
-            with self._begin() as connection:
-                return batch.insert(connection) or batch.settle(connection)
         landed = self._alone(batch.insert)
         if landed is None:
             with self._begin() as connection:

@@ -1,7 +1,7 @@
 """How a batch of arrivals gets into the inbox: the one hot path of the receiver.
 
 The law of this file: a batch of which all is new is one statement however many rows it has, for the reason told in
-`statements`, and on PostgreSQL one exchange. The first body under a name (source, job, event) is the delivery; the
+`statements`, and a transaction by itself. The first body under a name (source, job, event) is the delivery; the
 same once more is counted; another one is kept beside it, and both are in `conflict` until the job has been asked.
 What is counted or contested is one transaction; should it be lost, nobody was told, and the sender comes again.
 """
