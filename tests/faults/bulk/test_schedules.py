@@ -174,9 +174,13 @@ def test_every_row_once_and_paid_once(
             sandbox.clear_faults()
             last = Run(None, 4, True, "reconcile", None)
             asyncio.run(asyncio.sleep(2 * DELAY if late else 0))
-            found = asyncio.run(_go(sandbox, rows, ledger, last))
-            assert found is not None
-            _check(found, rows, last, sandbox, ledger)
+            for _patience in range(100):
+                found = asyncio.run(_go(sandbox, rows, ledger, last))
+                assert found is not None
+                _check(found, rows, last, sandbox, ledger)
+                # While a job is still running, which may hold such a row, nothing can be told of it.
+                if "unknown" not in {row.status for row in found}:
+                    break
             assert {row.status for row in found} <= {"completed", "failed"}
             assert set(_paid(sandbox, rows).values()) == {1}
             assert ledger.unsettled() == []
