@@ -230,5 +230,5 @@ def test_the_event_trigger_tells_what_arrives(connected: Sandbox) -> None:
         return first.result().payload
 
     payload = asyncio.run(watch())
-    assert payload["job_id"].startswith("completed-")
-    assert (payload["event"], payload["source"]) == ("job.completed", "default")
+    assert all(each.startswith("completed-") for each in payload["job_ids"])
+    assert (bool(payload["job_ids"]), payload["source"]) == (True, "default")

@@ -69,6 +69,6 @@ with DAG("on_finished", schedule=[finished]):
     @task
     def read(triggering_asset_events: Any = None) -> list[str]:
         events = [event for events in triggering_asset_events.values() for event in events]
-        return [event.extra["payload"]["job_id"] for event in events]
+        return [job_id for event in events for job_id in event.extra["payload"]["job_ids"]]
 
     read()
