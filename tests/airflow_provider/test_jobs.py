@@ -116,8 +116,8 @@ def ending(sandbox: Sandbox) -> Iterator[Callable[[str], None]]:
         def work() -> None:
             while not any(request[1].startswith("/jobs") for request in sandbox.requests):
                 time.sleep(0.05)
+            deliver(job_id)  # first, or whoever asks in between learns of the end before its webhook
             sandbox.clock.advance(hours=2)
-            deliver(job_id)
 
         threads.append(threading.Thread(target=work))
         threads[-1].start()
