@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,14 @@ def files_holding(text: str, *folders: Path) -> list[Path]:
 
 
 RunDag = Callable[..., Run]
+
+
+def processes_left_in(folder: Path) -> list[str]:
+    """The processes that still run in the folder; those that have been killed get a moment to die."""
+    until = time.monotonic() + 20
+    while (left := processes_in(folder)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return left
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_kit import EXAMPLES, KEY, files_holding, processes_in
+from airflow_kit import EXAMPLES, KEY, files_holding, processes_in, processes_left_in
 
 if TYPE_CHECKING:
     from classifaily_connectors.sandbox import Sandbox
@@ -81,7 +81,7 @@ def test_a_table_is_labelled_by_a_real_dag_run(tmp_path: Path, sandbox: Sandbox)
     assert sandbox.bill().charged == 57
 
     assert files_holding(KEY, tmp_path) == []
-    assert processes_in(tmp_path / "af") == []
+    assert processes_left_in(tmp_path / "af") == []
 
 
 def test_a_failing_run_shows_the_tasks_log_and_no_key(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -95,7 +95,7 @@ def test_a_failing_run_shows_the_tasks_log_and_no_key(tmp_path: Path, sandbox: S
     assert KEY not in errors
     assert [request[2] for request in sandbox.requests] == [401]
     assert files_holding(KEY, tmp_path) == []
-    assert processes_in(tmp_path / "af") == []
+    assert processes_left_in(tmp_path / "af") == []
 
 
 def test_a_signal_stops_everything(tmp_path: Path, sandbox: Sandbox) -> None:
@@ -107,4 +107,4 @@ def test_a_signal_stops_everything(tmp_path: Path, sandbox: Sandbox) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert processes_in(tmp_path / "af") == []
+    assert processes_left_in(tmp_path / "af") == []
