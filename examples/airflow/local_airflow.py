@@ -96,6 +96,8 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process of every component: by request, then, after three seconds, by force."""
+        # Stopping must not be stopped.
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         sessions = list(self._sessions.values())
         # The API server last: the others report to it until they end.
         for part in (sessions[1:], sessions[:1]):
@@ -111,6 +113,8 @@ class LocalAirflow:
                 time.sleep(0.01)
             _reap()
         self._sessions.clear()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
     def start(self, component: str) -> None:
         """Start a component that is not running."""

@@ -99,7 +99,7 @@ def test_a_failing_run_shows_the_tasks_log_and_no_key(tmp_path: Path, sandbox: S
 
 
 def test_a_signal_stops_everything(tmp_path: Path, sandbox: Sandbox) -> None:
-    process = launch(tmp_path, sandbox)
+    process = launch(tmp_path, sandbox, "--runs", "50")  # or it might end before the signal comes
     assert process.stdout
     while json.loads(process.stdout.readline())["event"] != "progress":
         pass
