@@ -8,38 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from classifaily_connectors.operations import payloads
 from classifaily_connectors.tables.job import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from classifaily_connectors.models import Schema
     from classifaily_connectors.places import Address
     from classifaily_connectors.tables.checking import OnInvalid
     from classifaily_connectors.taxonomy import CategoryLike
 
 
-class BatchOptions(TypedDict, total=False):
+class BatchOptions(payloads.BatchOptions, total=False):
     """Options of `batch`; see `ClassifailyClient.batch`."""
 
     categories: Iterable[CategoryLike] | None
-    schema: int | str | Schema | None
-    type: str | None
-    mode: str | None
-    threshold: float | None
-    explain: bool
 
 
-class ClassifyOptions(TypedDict, total=False):
+class ClassifyOptions(payloads.ClassifyOptions, total=False):
     """Options of `classify` and `submit`; see `ClassifailyClient.classify`."""
 
     categories: Iterable[CategoryLike] | None
-    schema: int | str | Schema | None
-    type: str
-    mode: str | None
-    top_n: int | None
-    threshold: float | None
-    explain: bool
 
 
 class SchemaOptions(TypedDict, total=False):
@@ -50,13 +39,18 @@ class SchemaOptions(TypedDict, total=False):
     mode: str | None
 
 
-class ClassifyTableOptions(TableOptions, total=False):
-    """Options of `classify_table`; see there."""
+class LabellingOptions(TableOptions, total=False):
+    """Options of `classify_table` but for where the table goes; see there."""
 
     text: str | None
     template: str | None
-    output: Address | None
     id_column: str | None
     prefix: str
     max_error_ratio: float | None
     on_invalid: OnInvalid
+
+
+class ClassifyTableOptions(LabellingOptions, total=False):
+    """Options of `classify_table`; see there."""
+
+    output: Address | None

@@ -68,6 +68,16 @@ class BulkStats:
         """Rows the API could not classify."""
         return self.statuses["failed"]
 
+    @property
+    def errors(self) -> int:
+        """Rows that have no answer: failed or unknown."""
+        return self.failed + self.unknown
+
+    @property
+    def error_ratio(self) -> float:
+        """The share of rows that have no answer, from 0 to 1."""
+        return self.errors / self.rows if self.rows else 0.0
+
     def count(self, row: Row) -> None:
         """Add one settled row."""
         self.rows += 1

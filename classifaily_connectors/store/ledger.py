@@ -119,9 +119,8 @@ class Ledger(Store):
         Both are of one moment: who claims now counts afterwards.
         """
         with self._begin() as connection:
-            counts = {
-                name: self._add(connection, name, 0) for name in sorted(names)
-            }  # and no one else can, until we end
+            # Written to, though nothing is added: nobody else can until we end.
+            counts = {name: self._add(connection, name, 0) for name in sorted(names)}
             others = (entry.c.namespace == self.namespace) & _UNSETTLED & (entry.c.run_id != run_id)
             query = sa.select(entry.c.run_id, sa.func.count()).where(others).group_by(entry.c.run_id)
             unsettled = {each[0]: each[1] for each in connection.execute(query)}

@@ -64,12 +64,24 @@ class Labelling(TypedDict):
     on_invalid: OnInvalid
 
 
+def check_labelling(given: Mapping[str, Any]) -> None:
+    """Raise InvalidRequestError for a `Labelling`, or what there is of one, that cannot work."""
+    ratio, on_invalid = given.get("max_error_ratio"), given.get("on_invalid", "raise")
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise refuse(f"max_error_ratio is {ratio!r}; it must be from 0 to 1")
+    if on_invalid not in ("raise", "skip"):
+        raise refuse(f"on_invalid is {on_invalid!r}; it must be raise or skip")
+    if given.get("text") is not None and given.get("template") is not None:
+        raise refuse("text and template exclude each other: a template names its own columns")
+
+
 @dataclass(frozen=True, slots=True)
 class TableResult:
     """A labelled table. `stats` counts all rows of the output; `billed` only what this run bought.
 
     `resumed` rows were landed by an earlier run that did not end; they count as `reused`. `output` is where the file
-    is, `frame` the frame or list where none was asked for. `columns` are all of the labelled table's, in its order.
+    is, `frame` the frame or list where none was asked for. `columns` are all of the labelled table's, in its order;
+    `added` are those that are ours.
     """
 
     stats: BulkStats
@@ -78,15 +90,14 @@ class TableResult:
     output: str | None = None
     frame: Any = None
     columns: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 class TableJob:
     """What both clients do with a table; they only differ in how they wait."""
 
     def __init__(self, source: Source, labelling: Labelling, options: TableOptions) -> None:
-        ratio = labelling["max_error_ratio"]
-        if ratio is not None and not 0 <= ratio <= 1:
-            raise refuse(f"max_error_ratio is {ratio!r}; it must be from 0 to 1")
+        check_labelling(labelling)
         known(options, TableOptions.__annotations__, "a table")  # `ordered` is not: it is written in its own order
         # As words: the members of an Enum are nothing to write down.
         given = options.get("categories")
@@ -95,16 +106,12 @@ class TableJob:
         if self.axes and any(options.get(name) is not None for name in ("categories", "schema")):
             raise refuse("axes exclude categories and schema: give them as one of the axes")
         self.on_invalid: OnInvalid = labelling["on_invalid"]
-        if self.on_invalid not in ("raise", "skip"):
-            raise refuse(f"on_invalid is {self.on_invalid!r}; it must be raise or skip")
-        self.ratio, self.options = ratio, options
+        self.ratio, self.options = labelling["max_error_ratio"], options
         self.shape = Shape(labelling["prefix"], tuple(self.axes))
         self.wanted = Wanted(
             labelling["text"], labelling["template"], options.get("identity"), labelling["id_column"],
             options.get("type", "text"),
         )  # fmt: skip
-        if self.wanted.text is not None and self.wanted.template is not None:
-            raise refuse("text and template exclude each other: a template names its own columns")
         self.output: Place | None = None
         self.format: Format | None = None
         if labelling["output"] is not None:
@@ -317,17 +324,17 @@ class TableJob:
         stats.check()
         frame = self._sink.finish()
         output = None if self.output is None else self.output.name
-        errors = stats.failed + stats.unknown
-        if self.ratio is not None and stats.rows and errors / stats.rows > self.ratio:
+        if self.ratio is not None and stats.error_ratio > self.ratio:
+            lacking = "answers are missing" if self.axes else "rows have no answer"
             raise ErrorRatioExceededError(
-                f"{errors} of {stats.rows} {'answers are missing' if self.axes else 'rows have no answer'}, more than "
-                f"max_error_ratio={self.ratio:g} allows; "
+                f"{stats.errors} of {stats.rows} {lacking}, more than max_error_ratio={self.ratio:g} allows; "
                 f"the others are in {output or 'the ledger'}",
-                errors=errors,
+                errors=stats.errors,
                 rows=stats.rows,
                 output=output,
             )
-        return TableResult(stats, stats.rows // each, resumed, output, frame, (*self.table.columns, *self.shape.names))
+        columns = (*self.table.columns, *self.shape.names)
+        return TableResult(stats, stats.rows // each, resumed, output, frame, columns, self.shape.names)
 
 
 def open_table(source: Source) -> Table:

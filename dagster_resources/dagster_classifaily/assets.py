@@ -123,16 +123,13 @@ def classify_asset(
 
 def _checked(options: ClassifyTableOptions, *, partitioned: bool) -> ClassifyTableOptions:
     from classifaily_connectors.options import ClassifyTableOptions
+    from classifaily_connectors.tables.job import check_labelling
 
     allowed = [name for name in ClassifyTableOptions.__annotations__ if name != "progress"]
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise TypeError(f"classify_asset() knows no option {unknown[0]!r}: {', '.join(allowed)}")
-    if options.get("text") is not None and options.get("template") is not None:
-        raise refuse("text and template exclude each other: a template names its own columns")
-    ratio = options.get("max_error_ratio")
-    if ratio is not None and not 0 <= ratio <= 1:
-        raise refuse(f"max_error_ratio is {ratio!r}; it must be from 0 to 1")
+    check_labelling(options)
     output = options.get("output")
     if partitioned and output is not None:
         if not isinstance(output, str | os.PathLike):
@@ -142,6 +139,8 @@ def _checked(options: ClassifyTableOptions, *, partitioned: bool) -> ClassifyTab
     given: ClassifyTableOptions = {**options}
     if (categories := options.get("categories")) is not None:
         given["categories"] = parse_categories(categories)
+    if (axes := options.get("axes")) is not None:
+        given["axes"] = {name: parse_categories(each, f"axes[{name!r}]") for name, each in axes.items()}
     return given
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, cast
 
 from dagster import (
@@ -99,20 +100,13 @@ class EventLogProgress:
 
     def __call__(self, moment: Progress) -> None:
         """Say this moment, or not; what `progress=` takes."""
+        from classifaily_connectors.tables.report import progress_line
+
         now = time.monotonic()
         if moment.done == self._said or (now < self._due and moment.done != moment.total):
             return
         self._due, self._said = now + SAY_EVERY, moment.done
-        self._log.info(_words(moment))
-
-
-def _words(moment: Progress) -> str:
-    share = f"{moment.done}" if moment.total is None else f"{moment.done} of {moment.total}"
-    counts = {"billed": moment.billed, "reused": moment.reused, "duplicate": moment.duplicate}
-    counts |= {"failed": moment.failed, "unknown": moment.unknown}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "billed")
-    left = f"; {moment.eta:.0f} s left" if moment.eta else ""
-    return f"{share} rows: {told}; {moment.rate:.0f} a second{left}"
+        self._log.info(progress_line(moment))
 
 
 def metadata(result: TableResult) -> dict[str, Any]:
@@ -126,7 +120,7 @@ def metadata(result: TableResult) -> dict[str, Any]:
         "duplicate": stats.duplicate,
         **stats.statuses,
         **{route: stats.routes.get(route, 0) for route in ("act", "flag", "review")},
-        "error_ratio": _error_ratio(result),
+        "error_ratio": result.stats.error_ratio,
         "seconds": round(stats.seconds, 3),
     }
     if stats.remaining is not None:
@@ -141,16 +135,15 @@ def metadata(result: TableResult) -> dict[str, Any]:
 
 def _schema(result: TableResult) -> TableSchema:
     # Ours are the last, and their types are fixed; what the input's columns hold, their own asset says.
-    own = len(result.columns) - len(_ours())
-    theirs = [TableColumn(name, type="") for name in result.columns[:own]]
-    ours = zip(result.columns[own:], _ours(), strict=True)
+    from classifaily_connectors.bulk.rows import COLUMNS
+
+    theirs = [TableColumn(name, type="") for name in _theirs(result)]
+    ours = zip(result.added, cycle(COLUMNS), strict=False)  # once for each axis
     return TableSchema([*theirs, *(TableColumn(name, type=_TYPES.get(plain, "string")) for name, plain in ours)])
 
 
-def _ours() -> tuple[str, ...]:
-    from classifaily_connectors.bulk.rows import COLUMNS
-
-    return COLUMNS
+def _theirs(result: TableResult) -> tuple[str, ...]:
+    return result.columns[: len(result.columns) - len(result.added)]
 
 
 def _lineage(result: TableResult, options: ClassifyTableOptions, upstream: AssetKey) -> TableColumnLineage:
@@ -159,17 +152,12 @@ def _lineage(result: TableResult, options: ClassifyTableOptions, upstream: Asset
     template = options.get("template")
     read = template_columns(template) if template is not None else (options.get("text") or "input",)
     texts = [TableColumnDep(upstream, name) for name in read]
-    own = len(result.columns) - len(_ours())
-    deps = {name: [TableColumnDep(upstream, name)] for name in result.columns[:own]}
-    return TableColumnLineage({**deps, **dict.fromkeys(result.columns[own:], texts)})
-
-
-def _error_ratio(result: TableResult) -> float:
-    return (result.stats.failed + result.stats.unknown) / result.rows if result.rows else 0.0
+    deps = {name: [TableColumnDep(upstream, name)] for name in _theirs(result)}
+    return TableColumnLineage({**deps, **dict.fromkeys(result.added, texts)})
 
 
 def _check(result: TableResult, limit: float | None) -> AssetCheckResult:
-    ratio = _error_ratio(result)
+    ratio = result.stats.error_ratio
     return AssetCheckResult(
         check_name=ERROR_RATIO,
         passed=ratio <= (limit or 0.0),
@@ -186,4 +174,6 @@ def version_of(options: ClassifyTableOptions) -> str:
         said["schema"] = str(getattr(schema, "id", schema))
     if policy := given.get("policy"):
         said["policy"] = policy.fingerprint()
+    axes: Mapping[str, Any] = given.get("axes") or {}
+    said |= {f"axis {name}": fingerprint(each) for name, each in axes.items()}
     return fingerprint(given.get("categories") or (), **said)[:12]

@@ -38,7 +38,8 @@ _SPARE = 20.0
 class FinishedJob(Config):
     """A job that has ended: config for the op or asset that is to deal with it.
 
-    `event` is job.completed or job.failed; `source` is the last part of the webhook's path ("default" without one).
+    `event` is job.completed, job.failed or batch.completed; `source` is the last part of the webhook's path
+    ("default" without one).
     """
 
     job_id: str

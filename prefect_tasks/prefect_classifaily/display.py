@@ -94,11 +94,8 @@ class TableDisplay:
         if self._bar is None:
             self._bar = _create_progress(0.0, key=f"{self._key}-progress", description="0 rows", _sync=True)
         if moment is not None and moment is not self._shown:
-            free = moment.reused + moment.duplicate
-            told = f"{moment.done:,} rows: {moment.billed:,} billed, {free:,} free"
-            told += f", {moment.failed:,} failed, {moment.unknown:,} unknown" * bool(moment.failed or moment.unknown)
             percent = 100 * moment.done / moment.total if moment.total else 0.0
-            _update_progress(self._bar, percent, description=told, _sync=True)
+            _update_progress(self._bar, percent, description=report.progress_line(moment), _sync=True)
             self._shown = moment
 
     def _show_result(self) -> None:

@@ -19,7 +19,6 @@ from prefect.tasks import Task, exponential_backoff
 from classifaily_connectors import aclassify_table as acore
 from classifaily_connectors import classify_table as core
 from classifaily_connectors.retry import mendable, replays
-from classifaily_connectors.tables.job import Source, TableOptions
 from classifaily_connectors.tables.report import summary
 from prefect_classifaily.credentials import CredentialsLike, aresolve, resolve
 from prefect_classifaily.display import TableDisplay
@@ -28,22 +27,12 @@ from prefect_classifaily.tasks import BACKOFF, JITTER, RETRIES
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State, TaskRun
 
+    from classifaily_connectors.options import LabellingOptions
     from classifaily_connectors.places import Address
-    from classifaily_connectors.tables.checking import OnInvalid
+    from classifaily_connectors.tables.job import Source
     from prefect_classifaily.credentials import ClassifailyCredentials
 
 REPORT = "classifaily-table"
-
-
-class Options(TableOptions, total=False):
-    """What a table's task takes, all of it optional: see the core's `classify_table`."""
-
-    text: str | None
-    template: str | None
-    id_column: str | None
-    prefix: str
-    max_error_ratio: float | None
-    on_invalid: OnInvalid
 
 
 # A plain function on purpose: Prefect ignores a `retry_condition_fn` that is any other kind of callable.
@@ -73,7 +62,7 @@ def classify_table(
     *,
     credentials: CredentialsLike = None,
     report: str | None = REPORT,
-    **options: Unpack[Options],
+    **options: Unpack[LabellingOptions],
 ) -> dict[str, Any]:
     """Label a table: its own columns, and label, confidence, route, status and more; each distinct input paid once.
 
@@ -106,7 +95,7 @@ async def aclassify_table(
     *,
     credentials: CredentialsLike = None,
     report: str | None = REPORT,
-    **options: Unpack[Options],
+    **options: Unpack[LabellingOptions],
 ) -> dict[str, Any]:
     """The async twin of `classify_table`; see there."""
     block = await aresolve(credentials)
@@ -120,7 +109,7 @@ async def aclassify_table(
         await asyncio.to_thread(display.close)
 
 
-def _with_ledger(block: ClassifailyCredentials, options: Options) -> dict[str, Any]:
+def _with_ledger(block: ClassifailyCredentials, options: LabellingOptions) -> dict[str, Any]:
     """The options for the core, with a ledger unless there is to be none."""
     given: dict[str, Any] = {name: value for name, value in options.items() if name != "progress"}
     if given.get("ledger") is None:

@@ -118,6 +118,25 @@ def test_a_frame_comes_back_as_a_frame_and_its_columns_are_traced(run: Run) -> N
     assert lineage["body"] == [dg.TableColumnDep(dg.AssetKey("raw"), "body")]
 
 
+def test_each_axis_has_its_columns_and_the_version_changes_with_it(run: Run) -> None:
+    def on(moods: list[str]) -> dg.AssetsDefinition:
+        @classify_asset(text="body", axes={"team": TEAMS, "mood": moods}, retry_policy=None, name="tickets")
+        def made() -> list[dict[str, Any]]:
+            return ROWS
+
+        return made
+
+    two = on(["angry", "calm"])
+    result = run(two)
+    schema = {column.name: column.type for column in told(result)["dagster/column_schema"].columns}
+    assert list(schema)[:4] == ["id", "body", "team_label", "team_confidence"]
+    assert [schema[name] for name in ("id", "team_confidence", "mood_label", "mood_confidence")] == [
+        "", "double", "string", "double",
+    ]  # fmt: skip
+    versions = [each.code_versions_by_key[dg.AssetKey("tickets")] for each in (two, on(["angry", "sad"]))]
+    assert len(set(versions)) == 2
+
+
 def test_a_table_may_bring_its_options(run: Run, sandbox: Sandbox) -> None:
     class Tickets(dg.Config):
         refresh: bool = False

@@ -94,8 +94,8 @@ def test_a_rerun_bills_nothing_and_both_are_shown(
         artifacts = shown(state)
         assert set(artifacts) == keys
         assert artifacts["classifaily-table-progress"].data == 100
-        bill = "42 rows: 0 billed, 41 free" if again else "42 rows: 40 billed, 1 free"
-        assert artifacts["classifaily-table-progress"].description == bill
+        bill = "0 billed, 40 reused, 1 duplicate" if again else "40 billed, 1 duplicate"
+        assert artifacts["classifaily-table-progress"].description.startswith(f"42 of 42 rows: {bill}; ")
         assert "| billing | 41 | 100% | █" in artifacts["classifaily-table"].data
         assert '"share": 1.0' in str(artifacts["classifaily-table-labels"].data)
     assert [(each["rows"], each["billed"], each["duplicate"]) for each in told] == [(42, 40, 1), (42, 0, 1)]

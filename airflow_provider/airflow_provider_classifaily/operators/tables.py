@@ -197,6 +197,8 @@ class ClassifailyTableOperator(ClassifailyOperator):
 
     def _show(self, context: Context) -> Callable[[Progress], None]:
         """Progress as Airflow shows it: an XCom that is renewed while the task runs, and now and then a log line."""
+        from classifaily_connectors.tables.report import progress_line
+
         task = cast("Any", context)["ti"]
         shown = logged = -LOG_SECONDS
 
@@ -208,18 +210,9 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 task.xcom_push("progress", asdict(progress))
             if now - logged >= LOG_SECONDS:
                 logged = now
-                self.log.info("%s", _words(progress))
+                self.log.info("%s", progress_line(progress))
 
         return show
-
-
-def _words(progress: Progress) -> str:
-    of = "" if progress.total is None else f" of {progress.total:,}"
-    left = "" if progress.eta is None else f", about {progress.eta:,.0f} s left"
-    return (
-        f"{progress.done:,}{of} rows: {progress.billed:,} billed, {progress.reused:,} reused, "
-        f"{progress.duplicate:,} duplicates, {progress.failed:,} failed{left}"
-    )
 
 
 def _place(address: Address) -> Any:

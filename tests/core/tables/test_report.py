@@ -6,8 +6,18 @@ import json
 from pathlib import Path
 
 from classifaily_connectors import ClassifailyClient, classify_table
+from classifaily_connectors.bulk.progress import Progress
 from classifaily_connectors.sandbox import Sandbox
-from classifaily_connectors.tables.report import histogram, markdown, summary
+from classifaily_connectors.tables.report import histogram, markdown, progress_line, summary
+
+
+def test_progress_in_a_line_says_what_is_paid_and_of_the_rest_what_there_is() -> None:
+    counts = {"billed": 900, "reused": 300, "duplicate": 0, "failed": 0, "unknown": 0}
+    moment = Progress(done=1200, total=3000, **counts, rate=150.4, eta=12.3, remaining=None)
+    assert progress_line(moment) == "1,200 of 3,000 rows: 900 billed, 300 reused; 150 a second, 12 s left"
+    counts |= {"billed": 0, "reused": 0, "failed": 2, "unknown": 1}
+    moment = Progress(done=3, total=None, **counts, rate=1.0, eta=None, remaining=5)
+    assert progress_line(moment) == "3 rows: 0 billed, 2 failed, 1 unknown; 1 a second"
 
 
 def test_a_summary_is_plain_data_and_holds_no_row(tmp_path: Path) -> None:
