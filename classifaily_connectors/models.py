@@ -22,8 +22,9 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -35,8 +36,6 @@ else:
     from typing import TypeVar
 
     L_co = TypeVar("L_co", covariant=True)
-
-_aware: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 
 
 def as_list(value: object) -> list[Any]:
@@ -72,12 +71,10 @@ def _as_count(value: object) -> int | None:
     return count if count >= 0 else None
 
 
-def _as_instant(value: object) -> object:
+def _as_instant(value: object, check: ValidatorFunctionWrapHandler) -> datetime | None:
     # A date we cannot read must not cost the answer that carries it.
-    if value is None or isinstance(value, datetime):
-        return value
     try:
-        return _aware.validate_python(value)
+        return cast("datetime | None", check(value))
     except ValidationError:
         return None
 
@@ -112,7 +109,7 @@ Reference = Annotated[int | str | None, BeforeValidator(_as_reference)]
 SchemaId = Annotated[int | str, BeforeValidator(_as_number)]
 Count = Annotated[int | None, BeforeValidator(_as_count)]
 """A number of requests; None means unlimited."""
-Instant = Annotated[AwareDatetime | None, BeforeValidator(_as_instant)]
+Instant = Annotated[AwareDatetime | None, WrapValidator(_as_instant)]
 Map = Annotated[dict[str, Any], BeforeValidator(as_map)]
 
 

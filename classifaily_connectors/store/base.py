@@ -77,12 +77,13 @@ class Store:
         A connection that was lost while it was idle is noticed here, as nobody pings it, and `work` is done once more.
         """
         self._after_fork()
-        try:
-            with self._solo.connect() as connection:
+        with self._solo.connect() as connection:
+            try:
                 return work(connection)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
+            except Exception as error:
+                if not _lost(connection, error):
+                    raise
+                connection.invalidate()
         with self._solo.connect() as connection:
             return work(connection)
 
@@ -94,3 +95,11 @@ class Store:
 
 
 _PG_NOW = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))
+
+
+def _lost(connection: sa.Connection, error: Exception) -> bool:
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    # From the driver itself, which was asked past SQLAlchemy.
+    ours, driver = connection.dialect, connection.dialect.loaded_dbapi
+    return isinstance(error, driver.Error) and ours.is_disconnect(error, connection.connection.driver_connection, None)

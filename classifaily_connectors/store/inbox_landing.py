@@ -23,22 +23,25 @@ if TYPE_CHECKING:
 Name = tuple[str, str, str]
 """Source, job id and event, in the order of the index."""
 
-_COLUMNS = "source, job_id, event, digest, received_at, sent_at, body, state, variant"
+_COLUMNS = "source, event, job_id, digest, received_at, sent_at, body"
+"""The fields of an arrival, in their order."""
 _INSERT = f"""
-INSERT INTO classifaily_delivery ({_COLUMNS}) VALUES {{rows}} ON CONFLICT DO NOTHING
+INSERT INTO classifaily_delivery ({_COLUMNS}, state, variant) VALUES {{rows}} ON CONFLICT DO NOTHING
 """  # noqa: S608  # our own words
-TAKE_TURN = "SELECT pg_advisory_xact_lock(3247780347), set_config('idle_in_transaction_session_timeout', '60s', true)"
+_LOCK = "pg_advisory_xact_lock(3247780347)"
+TAKE_TURN = f"SELECT {_LOCK}, set_config('idle_in_transaction_session_timeout', '60s', true)"
 """On PostgreSQL writers take turns until their commit. NOTIFY makes commits queue up anyway; this makes the queue begin
 before the first row has its number. Whoever dies while holding the turn gives it back within the minute."""
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 # All that PostgreSQL has to do for a batch, in one exchange: the turn comes before the numbers, as a row can only be
 # numbered once it is joined to it. It takes a column at a time, a quarter of the driver's work for a parameter for
 # every field. Equal notifications of one transaction are one.
-_TYPES = ("text", "text", "text", "bytea", "float8", "float8", "bytea", "text", "text")
+_TYPES = ("text", "text", "text", "bytea", "float8", "float8", "bytea")
 _INSERT_IN_TURN = f"""
-WITH turn AS MATERIALIZED ({TAKE_TURN}),
+WITH turn AS MATERIALIZED (SELECT {_LOCK}),
      arrival AS (SELECT * FROM unnest({", ".join(f"%b::{each}[]" for each in _TYPES)}) AS arrival ({_COLUMNS})),
-     landed AS (INSERT INTO classifaily_delivery ({_COLUMNS}) SELECT arrival.* FROM turn, arrival
+     landed AS (INSERT INTO classifaily_delivery ({_COLUMNS}, state, variant)
+                SELECT arrival.*, coalesce(%b, CASE event WHEN '' THEN 'dead' ELSE 'ok' END), %b FROM turn, arrival
                 ON CONFLICT DO NOTHING RETURNING seq)
 SELECT coalesce(min(seq), 0), coalesce(max(seq), -1), CASE WHEN count(*) > 0 THEN pg_notify('{CHANNEL}', '') END
 FROM landed
@@ -75,7 +78,7 @@ class Batch:
         What became of each if that was all; else `settle` the rest, in one transaction.
         """
         for part in slices([self._arrivals[next(iter(alike.values()))[0]] for alike in self._places.values()]):
-            inserted = _insert(connection, [_row(each, "ok" if each.event else "dead") for each in part])
+            inserted = _insert(connection, part)
             if len(inserted) < len(part):
                 names = chain.from_iterable((each.source, each.job_id, each.event) for each in part)
                 statement = text(_KNOWN, connection.dialect.name, len(part), 3)
@@ -107,26 +110,26 @@ class Batch:
 
 def _contest(connection: sa.Connection, name: Name, rival: Arrival) -> bool:
     """Keep another body under a name; whether it is a new one."""
-    new = bool(_insert(connection, [_row(rival, "conflict", rival.digest.hex())]))
+    new = bool(_insert(connection, [rival], "conflict", rival.digest.hex()))
     if new:
         _run(connection, _CONTEST, name)
     return new
 
 
-def _row(arrival: Arrival, state: str, variant: str = "") -> tuple[object, ...]:
-    source, event, job_id, digest, received_at, sent_at, body = arrival
-    return source, job_id, event, digest, received_at, sent_at, body, state, variant
-
-
-def _insert(connection: sa.Connection, rows: Sequence[tuple[object, ...]]) -> range:
-    """The numbers of those rows that were not there."""
+def _insert(
+    connection: sa.Connection, arrivals: Sequence[Arrival], state: str | None = None, variant: str = ""
+) -> range:
+    """The numbers of those arrivals that were not there; without a `state`, they are ok, or dead without an event."""
+    cursor = connection.connection.cursor()  # the driver's own: what is in between would double the work of it
     if connection.dialect.name == "postgresql":
-        columns = tuple(list(column) for column in zip(*rows, strict=True))
-        first, last, _notified = connection.exec_driver_sql(_INSERT_IN_TURN, columns).one()
+        columns = (list(column) for column in zip(*arrivals, strict=True))
+        cursor.execute(_INSERT_IN_TURN, (*columns, state, variant))
+        first, last, _notified = cursor.fetchone() or (0, -1, None)
         return range(first, last + 1)
-    statement = text(_INSERT, connection.dialect.name, len(rows), len(_TYPES))
-    done = connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
-    return range(done.lastrowid - done.rowcount + 1, done.lastrowid + 1) if done.rowcount else range(0)
+    rows = ((*each, state or ("ok" if each.event else "dead"), variant) for each in arrivals)
+    statement = text(_INSERT, connection.dialect.name, len(arrivals), len(_TYPES) + 2)
+    cursor.execute(statement, tuple(chain.from_iterable(rows)))
+    return range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1) if cursor.rowcount else range(0)
 
 
 def _run(connection: sa.Connection, statement: str, values: Iterable[object]) -> None:

@@ -11,13 +11,16 @@ import asyncio
 import hashlib
 import logging
 import re
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from classifaily_connectors.errors import ClassifailyError
-from classifaily_connectors.models import Id, Instant  # noqa: TC001  # pydantic reads the annotations
+from classifaily_connectors.models import Instant  # noqa: TC001  # pydantic reads the annotations
 from classifaily_connectors.store.delivery import Arrival, Landed
 
 logger = logging.getLogger("classifaily_connectors")
@@ -40,29 +43,35 @@ class UnavailableError(Exception):
         self.reason = reason
 
 
-class _Heading(BaseModel):
-    """What a delivery is filed under: read in one step, as this is done for every one."""
+class _Heading(TypedDict, total=False):
+    event: Any
+    id: Any
+    job_id: Any
+    timestamp: Instant
 
-    event: str
-    id: Id = Field(validation_alias=AliasChoices("id", "job_id"))
-    timestamp: Instant = None
+
+# The validator itself, without what a model or an adapter adds to each call: this is done for every delivery.
+_heading = TypeAdapter(_Heading).validator.validate_json
 
 
 def read(source: str, body: bytes, received_at: float) -> Arrival:
     """What the inbox keeps of a verified body; one that is no event is kept under its digest."""
     digest = hashlib.sha256(_TIME.sub(b"", body)).digest()
     try:
-        heading = _Heading.model_validate_json(body)
+        heading: _Heading = _heading(body)
     except ValidationError:
-        heading = None
-    if heading is None or not _is_name(heading.event) or not _is_name(heading.id):
+        heading = {}
+    event, job_id = _name(heading.get("event")), _name(heading.get("id")) or _name(heading.get("job_id"))
+    if not event or not job_id:
         return Arrival(source, "", hashlib.sha256(body).hexdigest(), digest, received_at, None, body)
-    sent_at = heading.timestamp.timestamp() if heading.timestamp else None
-    return Arrival(source, heading.event, heading.id, digest, received_at, sent_at, body)
+    sent = heading.get("timestamp")
+    return Arrival(source, event, job_id, digest, received_at, sent.timestamp() if sent else None, body)
 
 
-def _is_name(word: str) -> bool:
-    return 0 < len(word) <= _LONGEST and word.isprintable()
+def _name(value: object) -> str:
+    """What a delivery can be filed under (ids may be numbers), or nothing."""
+    word = str(value) if type(value) is int else value
+    return word if isinstance(word, str) and len(word) <= _LONGEST and word.isprintable() else ""
 
 
 class Intake:
@@ -73,65 +82,90 @@ class Intake:
 
     def __init__(self, put: Callable[[list[Arrival]], list[Landed]], *, patience: float) -> None:
         self.batches = 0
+        self.behind = self._down = False
         self._put, self._patience = put, patience
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifaily-inbox")
-        self._waiting: list[tuple[Arrival, asyncio.Future[Landed]]] = []
+        # The same deliveries, in the same order: the thread takes from the one, the loop from the other.
+        self._arrivals: deque[Arrival] = deque()
+        self._waiting: deque[tuple[int, asyncio.Future[Landed]]] = deque()
         self._weight = 0
-        self.behind = self._down = False
-        self._writer: asyncio.Task[None] | None = None
+        self._writing = False
+        self._late: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         """Deliveries that are not committed yet."""
         return len(self._waiting)
 
-    async def keep(self, arrival: Arrival) -> Landed:
-        """Returns when the delivery is on the disk. Raises UnavailableError when it may not be."""
+    def keep(self, arrival: Arrival) -> asyncio.Future[Landed]:
+        """What becomes of a delivery, once it is on the disk. Raises UnavailableError when it may not be."""
         if self.behind:
             raise UnavailableError("behind")
-        if self._weight + len(arrival.body) > ROOM:
+        size = len(arrival.body)
+        if self._weight + size > ROOM:
             raise UnavailableError("full")
         kept: asyncio.Future[Landed] = self._loop.create_future()
-        self._waiting.append((arrival, kept))
-        self._weight += len(arrival.body)
-        if self._writer is None:
-            self._writer = self._loop.create_task(self._write())
-        return await kept
+        self._weight += size
+        self._waiting.append((size, kept))
+        self._arrivals.append(arrival)
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self._start)  # after the others that came with this one
+        return kept
 
-    async def _write(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            late = self._loop.call_later(self._patience, self._give_up, batch)
+    def _start(self) -> None:
+        self._late = self._loop.call_later(self._patience, self._give_up)
+        self._thread.submit(self._write)
+
+    def _write(self) -> None:
+        # Batch after batch without asking the loop, which is busy with those that come meanwhile.
+        more = True
+        while more:
+            batch = [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
+            landed: list[Landed] | None = None
+            problem = None
             try:
-                landed = await self._loop.run_in_executor(self._thread, self._put, [each for each, _kept in batch])
+                landed = self._put(batch)
             except Exception as error:  # noqa: BLE001  # whatever it was: nobody was told that it is kept
-                self._say(down=True, error=error)
-                _refuse(batch, "down")
+                problem = error
+            more = bool(self._arrivals)
+            self._loop.call_soon_threadsafe(self._tell, len(batch), landed, problem, more)
+
+    def _tell(self, size: int, landed: list[Landed] | None, problem: Exception | None, more: bool) -> None:
+        self.batches += 1
+        self.behind = False
+        self._say(problem)
+        for what in landed or [None] * size:
+            weight, kept = self._waiting.popleft()
+            self._weight -= weight
+            if kept.done():
+                continue
+            if what:
+                kept.set_result(what)
             else:
-                self._say(down=False)
-                for (_each, kept), what in zip(batch, landed, strict=True):
-                    if not kept.done():
-                        kept.set_result(what)
-            finally:
-                late.cancel()
-            self.batches += 1
-            self.behind = False
-            self._weight = sum(len(each.body) for each, _kept in self._waiting)
-        self._writer = None
+                kept.set_exception(UnavailableError("down"))
+        if self._late:
+            self._late.cancel()
+        if more:
+            self._late = self._loop.call_later(self._patience, self._give_up)
+        elif self._arrivals:
+            self._start()
+        else:
+            self._writing = False
 
-    def _give_up(self, batch: list[tuple[Arrival, asyncio.Future[Landed]]]) -> None:
-        # The commit may still come about: then the sender's next attempt is a repeat.
+    def _give_up(self) -> None:
+        # Their commits may still come about: then the sender's next attempt is a repeat.
         self.behind = True
-        _refuse(batch, "behind")
-        _refuse(self._waiting, "behind")
-        self._waiting = []
+        for _weight, kept in self._waiting:
+            if not kept.done():
+                kept.set_exception(UnavailableError("behind"))
 
-    def _say(self, *, down: bool, error: Exception | None = None) -> None:
-        if down != self._down:
-            self._down = down
-            if down:
-                logger.error("the webhook store takes no deliveries (%s): senders are told 503", why(error))
+    def _say(self, problem: Exception | None) -> None:
+        if (problem is not None) != self._down:
+            self._down = problem is not None
+            if problem is not None:
+                logger.error("the webhook store takes no deliveries (%s): senders are told 503", why(problem))
             else:
                 logger.warning("the webhook store takes deliveries again")
 
@@ -139,9 +173,3 @@ class Intake:
 def why(error: Exception | None) -> str:
     """What may be said of a failed store: only our own message, as another may quote a statement and its values."""
     return error.message if isinstance(error, ClassifailyError) else type(error).__name__
-
-
-def _refuse(batch: list[tuple[Arrival, asyncio.Future[Landed]]], reason: str) -> None:
-    for _each, kept in batch:
-        if not kept.done():
-            kept.set_exception(UnavailableError(reason))

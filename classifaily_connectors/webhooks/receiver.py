@@ -24,7 +24,7 @@ from classifaily_connectors.errors import ConfigurationError, InvalidRequestErro
 from classifaily_connectors.webhooks.counters import Counters
 from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read, why
 from classifaily_connectors.webhooks.secrets import DEFAULT, VARIABLE, Given, Secrets, source_name
-from classifaily_connectors.webhooks.signature import SIGNATURE_HEADERS, verify
+from classifaily_connectors.webhooks.signature import SIGNATURE_HEADERS
 from classifaily_connectors.webhooks.telling import Telling, may_ask
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ class Receiver:
     async def _deliver(self, source: str, scope: Scope, receive: Receive) -> int | None:
         """The status to answer; None when nobody is there any more."""
         self.counters.received += 1
-        secrets = self.secrets.of(source)
-        if not secrets:
+        keys = self.secrets.keys(source)
+        if keys is None:
             return self._refused("source", 404)
         if scope["method"] != "POST":
             return self._refused("method", 405)
@@ -160,7 +160,7 @@ class Receiver:
             return body
         signed = [header for header in scope["headers"] if header[0] in _NAMES]
         try:
-            verify(body, signed, secrets)
+            keys.verify(body, [value for _name, value in signed])
         except SignatureError:
             return self._refused("signature", 401)
         for name, _value in signed:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.models import as_map
+from classifaily_connectors.webhooks.signature import Keys
 
 DEFAULT = "default"
 """The source of a path that names none."""
@@ -69,10 +70,10 @@ class Secrets:
         place = file or (os.environ.get(FILE_VARIABLE) if given is None else None)
         self._file = Path(place) if place else None
         self._seen: object = None
-        self._all = self._given
+        self._take(self._given)
         if self._file:
             self._seen = _stamp(self._file)
-            self._all = self._joined(_read(self._file))
+            self._take(self._joined(_read(self._file)))
 
     def __repr__(self) -> str:
         return f"Secrets({', '.join(f'{name}: {len(each)}' for name, each in sorted(self._all.items()))})"
@@ -91,12 +92,20 @@ class Secrets:
         self._refresh()
         return self._all.get(source, ())
 
+    def keys(self, source: str) -> Keys | None:
+        """What deliveries of a source are verified with; None if it is unknown."""
+        self._refresh()
+        return self._keys.get(source)
+
+    def _take(self, secrets: BySource) -> None:
+        self._all, self._keys = secrets, {name: Keys(each) for name, each in secrets.items()}
+
     def _refresh(self) -> None:
         if self._file is None or (stamp := _stamp(self._file)) == self._seen:
             return
         self._seen = stamp
         try:
-            self._all = self._joined(_read(self._file))
+            self._take(self._joined(_read(self._file)))
             logger.info("the webhook secrets were read again: %r", self)
         except ConfigurationError as error:
             logger.warning("%s: the secrets read before stay in force", error.message)
