@@ -12,15 +12,16 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from classifaily_connectors.errors import ClassifailyError
-from classifaily_connectors.models import Instant  # noqa: TC001  # pydantic reads the annotations
+from classifaily_connectors.models import Instant
 from classifaily_connectors.store.delivery import Arrival, Landed
 
 logger = logging.getLogger("classifaily_connectors")
@@ -47,11 +48,12 @@ class _Heading(TypedDict, total=False):
     event: Any
     id: Any
     job_id: Any
-    timestamp: Instant
+    timestamp: Any
 
 
 # The validator itself, without what a model or an adapter adds to each call: this is done for every delivery.
 _heading = TypeAdapter(_Heading).validator.validate_json
+_instant = TypeAdapter(Instant).validate_python
 
 
 def read(source: str, body: bytes, received_at: float) -> Arrival:
@@ -64,14 +66,23 @@ def read(source: str, body: bytes, received_at: float) -> Arrival:
     event, job_id = _name(heading.get("event")), _name(heading.get("id")) or _name(heading.get("job_id"))
     if not event or not job_id:
         return Arrival(source, "", hashlib.sha256(body).hexdigest(), digest, received_at, None, body)
-    sent = heading.get("timestamp")
-    return Arrival(source, event, job_id, digest, received_at, sent.timestamp() if sent else None, body)
+    return Arrival(source, event, job_id, digest, received_at, _moment(heading.get("timestamp")), body)
 
 
 def _name(value: object) -> str:
     """What a delivery can be filed under (ids may be numbers), or nothing."""
     word = str(value) if type(value) is int else value
     return word if isinstance(word, str) and len(word) <= _LONGEST and word.isprintable() else ""
+
+
+def _moment(value: object) -> float | None:
+    try:  # what the reference shows, which is all but always what comes
+        sent: datetime | None = datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        sent = None
+    if sent is None or sent.tzinfo is None:
+        sent = _instant(value)
+    return sent.timestamp() if sent else None
 
 
 class Intake:
@@ -123,28 +134,28 @@ class Intake:
         more = True
         while more:
             batch = [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
-            landed: list[Landed] | None = None
+            landed: Sequence[Landed | None] = [None] * len(batch)
             problem = None
             try:
-                landed = self._put(batch)
+                landed = [what for _arrival, what in zip(batch, self._put(batch), strict=True)]
             except Exception as error:  # noqa: BLE001  # whatever it was: nobody was told that it is kept
                 problem = error
             more = bool(self._arrivals)
-            self._loop.call_soon_threadsafe(self._tell, len(batch), landed, problem, more)
+            self._loop.call_soon_threadsafe(self._tell, landed, problem, more)
 
-    def _tell(self, size: int, landed: list[Landed] | None, problem: Exception | None, more: bool) -> None:
+    def _tell(self, landed: Sequence[Landed | None], problem: Exception | None, more: bool) -> None:
         self.batches += 1
         self.behind = False
         self._say(problem)
-        for what in landed or [None] * size:
+        for what in landed:
             weight, kept = self._waiting.popleft()
             self._weight -= weight
             if kept.done():
                 continue
-            if what:
-                kept.set_result(what)
-            else:
+            if what is None:
                 kept.set_exception(UnavailableError("down"))
+            else:
+                kept.set_result(what)
         if self._late:
             self._late.cancel()
         if more:

@@ -86,6 +86,7 @@ class Receiver:
                 from classifaily_connectors.store import Inbox
 
                 self._store = Inbox(self._store)
+                self._store.head()  # connects, so that the first delivery need not
             return self._store
 
     def close(self) -> None:
@@ -158,12 +159,12 @@ class Receiver:
         body = await self._body(receive)
         if not isinstance(body, bytes):
             return body
-        signed = [header for header in scope["headers"] if header[0] in _NAMES]
+        signatures = [header for header in scope["headers"] if header[0] in _NAMES]
         try:
-            keys.verify(body, [value for _name, value in signed])
+            keys.verify(body, [value for _name, value in signatures])
         except SignatureError:
             return self._refused("signature", 401)
-        for name, _value in signed:
+        for name, _value in signatures:
             self.counters.header[_NAMES[name]] += 1
         intake, telling = self._here()
         try:

@@ -5,6 +5,7 @@ Prints its port, then serves until its standard input closes.
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -32,5 +33,7 @@ class NoOp(Receiver):
 
 receiver = NoOp() if sys.argv[1] == "none" else Receiver(sys.argv[1], SECRET)
 with Serving(receiver) as serving:
+    gc.collect()
+    gc.freeze()  # as `classifaily webhooks serve` does
     print(serving._port, flush=True)
     sys.stdin.read()
