@@ -246,4 +246,8 @@ _LISTED = tuple(
     )
 )
 _WHOLE = (*_LISTED, delivery.c.body)
+FOLLOWING = f"""
+SELECT {", ".join(each.name for each in _LISTED)} FROM classifaily_delivery WHERE seq > %s ORDER BY seq LIMIT 500
+"""  # noqa: S608  # our own words
+"""What `Inbox.after` asks, for a connection to PostgreSQL that is not the inbox's; its rows make a `Delivery`."""
 _HEAD = sa.select(sa.func.coalesce(sa.func.max(delivery.c.seq), 0))

@@ -7,8 +7,8 @@ notifications are only a hint to look at once, with the poll as the floor beneat
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +20,8 @@ from classifaily_connectors.transport import AsyncTransport
 from classifaily_connectors.webhooks import feed
 
 if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
     from classifaily_connectors.settings import Settings
     from classifaily_connectors.store.delivery import Delivery, SettledBy
     from classifaily_connectors.store.inbox import Inbox
@@ -29,6 +31,9 @@ logger = logging.getLogger("classifaily_connectors")
 
 _AGAIN = 30.0
 """Seconds until another attempt to listen, where notifications do not come through."""
+_REST = 0.02
+"""Seconds between two looks that notifications ask for: a busy store is looked at fifty times a second, not for each
+delivery."""
 
 
 class StoreReader:
@@ -38,15 +43,14 @@ class StoreReader:
         self._store, self._source, self._poll, self._owner = store, source, poll, owner
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="classifaily-store")
         self._inbox: Inbox | None = None
-        self._hint = asyncio.Event()
-        self._listener: asyncio.Task[None] | None = None
+        self._line: Line | None = Line(store) if store.startswith("postgres") else None
 
     async def open(self) -> None:
         """Connect, and listen where the database can speak up."""
         if self._inbox is None:
             self._inbox = await self._call(partial(feed.open_inbox, self._store))
-        if self._listener is None and self._store.startswith("postgres"):
-            self._listener = asyncio.create_task(self._listen())
+        if self._line is not None:
+            await self._line.open()
 
     async def head(self) -> int:
         """See `Reader`."""
@@ -54,10 +58,9 @@ class StoreReader:
 
     async def news(self, seq: int) -> list[Delivery]:
         """See `Reader`: what came within the poll interval."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._poll):
-                await self._hint.wait()
-        self._hint.clear()
+        if self._line is not None and (heard := await self._line.news(seq, self._poll)) is not None:
+            return heard
+        await asyncio.sleep(self._poll)
         return await self._call(partial(self._opened.after, seq))
 
     async def find(self, job_ids: Collection[str]) -> dict[str, Delivery]:
@@ -74,9 +77,8 @@ class StoreReader:
 
     async def close(self) -> None:
         """Disconnect, once no call is under way."""
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.wait({self._listener})
+        if self._line is not None:
+            await self._line.close()
         await asyncio.to_thread(self._threads.shutdown)
         if self._inbox is not None:
             await asyncio.to_thread(self._inbox.close)
@@ -89,21 +91,64 @@ class StoreReader:
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _listen(self) -> None:
+
+class Line:
+    """A connection on which PostgreSQL says that something came, and is asked what: a thread would cost more than the
+    question."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._connection: AsyncConnection | None = None
+        self._due = self._rested = 0.0
+
+    async def open(self) -> None:
+        """Listen; where that does not work, not now."""
         import psycopg
         import sqlalchemy as sa
 
+        if self._connection is not None or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + _AGAIN
         address = sa.make_url(self._store).set(drivername="postgresql").render_as_string(hide_password=False)
-        while True:
-            try:
-                async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
-                    self._hint.set()  # what came before we listened
-                    async for _ in connection.notifies():
-                        self._hint.set()
-            except (psycopg.Error, OSError) as error:
-                logger.info("no notifications from PostgreSQL (%s): polling alone", type(error).__name__)
-            await asyncio.sleep(_AGAIN)
+        try:
+            connection = await psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10)
+            await connection.execute(f"LISTEN {CHANNEL}")
+        except (psycopg.Error, OSError) as error:
+            _say(error)
+        else:
+            self._connection = connection
+
+    async def news(self, seq: int, patience: float) -> list[Delivery] | None:
+        """What came after `seq`, as soon as something did and at the latest after `patience`; None without a line."""
+        import psycopg
+
+        from classifaily_connectors.store.delivery import Delivery
+        from classifaily_connectors.store.inbox import FOLLOWING
+
+        await self.open()
+        if self._connection is None:
+            return None
+        try:
+            await asyncio.sleep(self._rested - time.monotonic())
+            async for _ in self._connection.notifies(timeout=patience, stop_after=1):
+                pass
+            rows = await (await self._connection.execute(FOLLOWING.encode(), (seq,))).fetchall()
+            self._rested = time.monotonic() + _REST
+        except (psycopg.Error, OSError) as error:
+            _say(error)
+            await self.close()
+            return None
+        return [Delivery(*row) for row in rows]
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()
+
+
+def _say(error: Exception) -> None:
+    logger.info("no notifications from PostgreSQL (%s): polling alone", type(error).__name__)
 
 
 class ReceiverReader:

@@ -18,7 +18,7 @@ from classifaily_connectors.webhooks.place import Place
 from classifaily_connectors.webhooks.waiting import POLL
 from classifaily_connectors.webhooks.watching import Watch
 
-PULSE = 0.02
+PULSE = 0.05
 
 
 async def pulse(late: list[float]) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 
-from classifaily_connectors.webhooks import await_for_job
+from classifaily_connectors.webhooks import await_for_job, readers
 
 from .conftest import NEVER, Yard, until
 
@@ -21,17 +22,24 @@ SLACK = 20
 
 @contextmanager
 def queries() -> Iterator[list[str]]:
-    """Every statement about deliveries that any engine of this process executes."""
+    """Every statement about deliveries that this process executes, on any engine and on PostgreSQL's line."""
     seen: list[str] = []
+    news = readers.Line.news
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "classifaily_delivery" in statement:
             seen.append(statement)
 
+    async def noted_news(line: readers.Line, seq: int, patience: float) -> Any:
+        seen.append("SELECT")
+        return await news(line, seq, patience)
+
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    readers.Line.news = noted_news  # type: ignore[method-assign]
     try:
         yield seen
     finally:
+        readers.Line.news = news  # type: ignore[method-assign]
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
