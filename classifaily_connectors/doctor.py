@@ -6,6 +6,7 @@ fix, and none shows a key or a secret.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from classifaily_connectors.models import Usage
     from classifaily_connectors.operations.effects import Answer, Operation
-    from classifaily_connectors.store import Inbox, InboxStats
+    from classifaily_connectors.store import Inbox, InboxStats, LedgerStats
 
 Level = Literal["good", "warning", "bad"]
 _SKEW = 30.0
@@ -124,7 +125,7 @@ def _date(reply: Reply) -> float | None:
 
 def _ledger(url: str) -> Iterator[Finding]:
     try:
-        from classifaily_connectors.store import Ledger
+        from classifaily_connectors.store import SUBMITTED, Ledger
         from classifaily_connectors.store.database import file_system
     except ImportError as error:
         yield Finding("ledger", "bad", str(error))
@@ -135,11 +136,10 @@ def _ledger(url: str) -> Iterator[Finding]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        ledger = Ledger(url)
-        try:
-            counts = ledger.stats()
-        finally:
-            ledger.close()
+        counts: list[LedgerStats] = []
+        for namespace in ("", SUBMITTED):
+            with contextlib.closing(Ledger(url, namespace=namespace)) as ledger:
+                counts.append(ledger.stats())
     except (ClassifailyError, OSError) as error:
         yield Finding("ledger", "bad", str(error))
         return
@@ -151,11 +151,11 @@ def _ledger(url: str) -> Iterator[Finding]:
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         kind = file_system(Path(parsed.database).absolute().parent)
         place += f" on {kind}" if kind else ""
-    yield Finding("ledger", "good", f"{place}; {counts.done:,} answers")
-    open_questions = counts.parked + counts.open - counts.live
-    if open_questions:
-        detail = f"{open_questions:,} perhaps paid without an answer: classifaily ledger settle"
-        yield Finding("open questions", "warning", detail)
+    yield Finding("ledger", "good", f"{place}; {sum(each.done for each in counts):,} answers")
+    for each, option in zip(counts, ("", " --submitted"), strict=True):
+        if each.parked or each.interrupted:
+            detail = f"{each.parked + each.interrupted:,} perhaps paid without an answer"
+            yield Finding("open questions", "warning", f"{detail}: classifaily ledger settle{option}")
 
 
 # --- webhooks -----------------------------------------------------------------------------------

@@ -48,13 +48,14 @@ def submit_once(
 ) -> Job:
     """The job of this input: submitted now, or found in the ledger; costs one request the first time.
 
-    `ledger` is a store URL or a Ledger, shared with `classify_many` and `classify_table`: what one of them bought, the
-    others know. Audio and video need an `identity` (unless they lie in an object store), because a URL does not tell
-    what lies behind it. `refresh` pays anew on purpose. The job may have ended already (`job.done`); else wait for its
-    id. The rest is as in `ClassifailyClient.submit`.
+    `ledger` is a store URL, in which jobs are kept apart from the rows of `classify_many` and `classify_table`, as a
+    row's job may be its batch's, and here the job is the result. With a `Ledger(url)` of your own they know of each
+    other, and what was bought as a row is handed out with its answer. Audio and video need an `identity` (unless they
+    lie in an object store), because a URL does not tell what lies behind it. `refresh` pays anew on purpose. The job
+    may have ended already (`job.done`); else wait for its id. The rest is as in `ClassifailyClient.submit`.
 
     Raises OutcomeUnknownError when an earlier request may have been paid and left no job id: settle it
-    (`classifaily ledger`), or choose `on_unknown="resend"`; and what `submit` raises.
+    (`classifaily ledger settle --submitted`), or choose `on_unknown="resend"`; and what `submit` raises.
     """
     purchase = Purchase(ledger, resend=on_unknown == "resend", refresh=refresh)
     try:
@@ -109,10 +110,10 @@ class Purchase:
     """One input's way through the ledger: `begin`, then `submitted` or `failed`, then `close`."""
 
     def __init__(self, ledger: Ledger | str, *, resend: bool, refresh: bool) -> None:
-        from classifaily_connectors.store import Ledger
+        from classifaily_connectors.store import SUBMITTED, Ledger
 
         self._owned = isinstance(ledger, str)
-        self._ledger = Ledger(ledger, lease=_LEASE) if isinstance(ledger, str) else ledger
+        self._ledger = Ledger(ledger, namespace=SUBMITTED, lease=_LEASE) if isinstance(ledger, str) else ledger
         self._resend, self._refresh = resend, refresh
         self._run_id = self._ledger.start_run()
         self._key = b""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of the API [env: CLASSIFAILY_BASE_URL].")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Submitted = Annotated[bool, typer.Option("--submitted", help="Jobs submitted one by one, instead of rows.")]
 LedgerPlace = Annotated[
     str | None,
     typer.Option(
@@ -41,11 +42,11 @@ def _sqlite(path: Path) -> str:
 
 
 @contextmanager
-def open_ledger(given: str | None) -> Generator[Ledger]:
-    """The ledger, closed afterwards."""
-    from classifaily_connectors.store import Ledger
+def open_ledger(given: str | None, *, submitted: bool = False) -> Generator[Ledger]:
+    """The ledger, closed afterwards; with `submitted`, the jobs that `submit_once` keeps in it."""
+    from classifaily_connectors.store import SUBMITTED, Ledger
 
-    ledger = Ledger(ledger_url(given))
+    ledger = Ledger(ledger_url(given), namespace=SUBMITTED if submitted else "")
     try:
         yield ledger
     finally:

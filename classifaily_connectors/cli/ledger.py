@@ -13,6 +13,7 @@ from classifaily_connectors.cli.common import (
     BaseUrl,
     Json,
     LedgerPlace,
+    Submitted,
     console,
     ledger_url,
     open_client,
@@ -31,19 +32,18 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @ledger.command()
-def stats(*, place: LedgerPlace = None, as_json: Json = False) -> None:
+def stats(*, place: LedgerPlace = None, submitted: Submitted = False, as_json: Json = False) -> None:
     """Count the entries by state."""
-    with open_ledger(place) as book:
+    with open_ledger(place, submitted=submitted) as book:
         counts = book.stats()
-    interrupted = counts.open - counts.live
     if as_json:
-        found = {"done": counts.done, "parked": counts.parked, "interrupted": interrupted, "live": counts.live}
+        found = {each: getattr(counts, each) for each in ("done", "parked", "interrupted", "jobs", "live")}
         print_json({"ledger": _shown(place), **found})
         return
     screen = console()
     screen.print(f"[bold]{_shown(place)}[/]")
-    screen.print(f"[green]{counts.done:,} answered[/]  {counts.live:,} being paid now")
-    screen.print(f"[yellow]{counts.parked:,} parked  {interrupted:,} interrupted[/]  (perhaps paid, no answer)")
+    screen.print(f"[green]{counts.done:,} answered[/]  {counts.live:,} being paid now  {counts.jobs:,} jobs to fetch")
+    screen.print(f"[yellow]{counts.parked:,} parked  {counts.interrupted:,} interrupted[/]  (perhaps paid, no answer)")
 
 
 @ledger.command()
@@ -51,10 +51,11 @@ def show(
     *,
     limit: Annotated[int, typer.Option(help="At most so many.")] = 50,
     place: LedgerPlace = None,
+    submitted: Submitted = False,
     as_json: Json = False,
 ) -> None:
     """List what may have been paid without an answer, oldest first; exit code 4 when there is any."""
-    with open_ledger(place) as book:
+    with open_ledger(place, submitted=submitted) as book:
         entries = book.unsettled()
     now = time.time()
     if as_json:
@@ -81,6 +82,7 @@ def settle(
     ] = False,
     reconcile: Annotated[bool, typer.Option("--reconcile", help="Ask the API's history; free (the default).")] = False,
     place: LedgerPlace = None,
+    submitted: Submitted = False,
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +93,7 @@ def settle(
     """
     if resend and reconcile:
         raise refuse("--resend and --reconcile exclude each other")
-    with open_ledger(place) as book:
+    with open_ledger(place, submitted=submitted) as book:
         if resend:
             found = {"answered": 0, "dropped": book.forget([entry.key for entry in book.unsettled()]), "left": 0}
         else:
@@ -115,10 +117,11 @@ def prune(
     *,
     older_than: Annotated[str, typer.Option(help="Age such as 90d, 12h or 2w.")],
     place: LedgerPlace = None,
+    submitted: Submitted = False,
     as_json: Json = False,
 ) -> None:
     """Forget old answers, whose rows would then be paid again; open questions stay."""
-    with open_ledger(place) as book:
+    with open_ledger(place, submitted=submitted) as book:
         dropped = book.prune(seconds(older_than))
     if as_json:
         print_json({"dropped": dropped})

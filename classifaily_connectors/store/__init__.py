@@ -10,13 +10,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.store.delivery import Arrival, Delivery, Expectation, InboxStats
-from classifaily_connectors.store.entry import Entry, LedgerStats, RunInfo
+from classifaily_connectors.store.entry import SUBMITTED, Entry, LedgerStats, RunInfo
 
 if TYPE_CHECKING:
     from classifaily_connectors.store.inbox import Inbox
     from classifaily_connectors.store.ledger import Ledger
 
-__all__ = ["Arrival", "Delivery", "Entry", "Expectation", "Inbox", "InboxStats", "Ledger", "LedgerStats", "RunInfo"]
+__all__ = [
+    "SUBMITTED",
+    "Arrival",
+    "Delivery",
+    "Entry",
+    "Expectation",
+    "Inbox",
+    "InboxStats",
+    "Ledger",
+    "LedgerStats",
+    "RunInfo",
+]
 
 
 def __getattr__(name: str) -> Any:

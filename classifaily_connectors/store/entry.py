@@ -9,6 +9,9 @@ from typing import Literal
 
 State = Literal["open", "parked", "done"]
 
+SUBMITTED = "submitted"
+"""The namespace of jobs submitted one by one; that of rows has no name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -84,9 +87,16 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class LedgerStats:
-    """How many entries are in each state, and how many of the open ones belong to a run that is alive."""
+    """How many entries are in each state. Of the open ones, `live` belong to a run that is alive, and `jobs` of the
+    others have a job, whose answer is there to be fetched."""
 
     done: int
     parked: int
     open: int
     live: int
+    jobs: int = 0
+
+    @property
+    def interrupted(self) -> int:
+        """Open entries of runs that are no more, with no job known: perhaps paid, no answer, as the parked ones."""
+        return self.open - self.live - self.jobs

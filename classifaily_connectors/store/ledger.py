@@ -8,6 +8,7 @@ now), `parked` (it may have been paid, and the answer is lost) or `done`. Only d
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
@@ -182,15 +183,16 @@ class Ledger(Store):
     def stats(self) -> LedgerStats:
         """Counts by state, in this namespace."""
         with self._begin("DEFERRED") as connection:
-            ours = entry.c.namespace == self.namespace
-            count = sa.select(entry.c.state, entry.c.run_id, sa.func.count()).where(ours)
-            rows = connection.execute(count.group_by(entry.c.state, entry.c.run_id)).all()
+            kinds = (entry.c.state, entry.c.run_id, entry.c.job_id.is_not(None))
+            ours = sa.select(*kinds, sa.func.count()).where(entry.c.namespace == self.namespace)
+            rows = connection.execute(ours.group_by(*kinds)).all()
         live = self.live_runs({each[1] for each in rows if each[0] == "open"})
-        total: dict[str, int] = {}
-        for state, _run_id, number in rows:
-            total[state] = total.get(state, 0) + number
-        alive = sum(number for state, run_id, number in rows if state == "open" and run_id in live)
-        return LedgerStats(total.get("done", 0), total.get("parked", 0), total.get("open", 0), alive)
+        total: Counter[str] = Counter()
+        for state, run_id, has_job, number in rows:
+            total[state] += number
+            if state == "open":
+                total["live" if run_id in live else "jobs" if has_job else "interrupted"] += number
+        return LedgerStats(total["done"], total["parked"], total["open"], total["live"], total["jobs"])
 
     def unsettled(self, limit: int | None = None) -> list[Entry]:
         """Parked entries and claims of runs that are no more, oldest first: perhaps paid, and no answer."""

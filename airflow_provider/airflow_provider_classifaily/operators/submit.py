@@ -6,7 +6,7 @@ that a retry, a cleared task and a worker that died pick the job up and pay noth
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_classifaily.errors import fail_fast
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_classifaily.operators.base import Categories, SchemaId
 
 ON_UNKNOWN = ("park", "resend")
-LEASE_SECONDS = 180.0
-"""How long a submitter elsewhere may be silent; longer than the longest answer takes."""
 
 
 class ClassifailySubmitOperator(ClassifailyOperator):
@@ -78,18 +76,16 @@ class ClassifailySubmitOperator(ClassifailyOperator):
 
     def execute(self, context: Context) -> str | None:
         """Submit, or find what was submitted; the job's id."""
-        from classifaily_connectors import Ledger, submit_once
+        from classifaily_connectors import submit_once
 
         with ExitStack() as stack:
             hook = stack.enter_context(ClassifailyHook(self.classifaily_conn_id))
             stack.enter_context(fail_fast())
             check_refresh(self.refresh, (True, False))
-            # Apart from classified rows: a row's job may be the batch it went with, and here the job is the result.
-            ledger = Ledger(self.ledger or hook.store_url(), namespace="submitted", lease=LEASE_SECONDS)
             job = submit_once(
                 hook.get_conn(),
                 cast("str", self.input),
-                ledger=stack.enter_context(closing(ledger)),
+                ledger=self.ledger or hook.store_url(),
                 identity=self.identity or self._itself(context),
                 on_unknown=cast("Any", self.on_unknown),
                 refresh=bool(self.refresh),

@@ -22,6 +22,7 @@ from classifaily_connectors import (
 from classifaily_connectors.bulk import submitting
 from classifaily_connectors.bulk.submitting import asubmit_once, submit_once
 from classifaily_connectors.sandbox import Fault, Sandbox, Switches
+from classifaily_connectors.store import SUBMITTED
 
 MONEY = "I was charged twice for my subscription."
 TEAMS = ["billing", "technical"]
@@ -63,15 +64,26 @@ def test_both_clients_share_what_they_bought(client: ClassifailyClient, sandbox:
     assert sandbox.bill().charged == 1
 
 
-def test_bulk_knows_what_was_submitted_and_the_other_way_round(
+def test_with_one_ledger_bulk_knows_what_was_submitted_and_the_other_way_round(
     client: ClassifailyClient, sandbox: Sandbox, url: str
 ) -> None:
-    submit_once(client, MONEY, ledger=url, categories=TEAMS)
-    rows = list(client.classify_many([MONEY, "An error when I log in"], categories=TEAMS, ledger=url))
-    assert [(row.label, row.source) for row in rows] == [("billing", "ledger"), ("technical", "api")]
-    found = submit_once(client, "An error when I log in", ledger=url, categories=TEAMS)
+    with closing(Ledger(url)) as shared:
+        submit_once(client, MONEY, ledger=shared, categories=TEAMS)
+        rows = list(client.classify_many([MONEY, "An error when I log in"], categories=TEAMS, ledger=shared))
+        assert [(row.label, row.source) for row in rows] == [("billing", "ledger"), ("technical", "api")]
+        found = submit_once(client, "An error when I log in", ledger=shared, categories=TEAMS)
     assert (found.done, found.label) == (True, "technical")
     assert sandbox.bill().charged == 2
+
+
+def test_a_job_of_its_own_is_never_the_batch_that_a_row_went_with(
+    client: ClassifailyClient, sandbox: Sandbox, url: str
+) -> None:
+    rows = list(client.classify_many([MONEY, "An error when I log in"], categories=TEAMS, ledger=url, batch_size=2))
+    job = submit_once(client, MONEY, ledger=url, categories=TEAMS)
+    assert job.id not in {row.job_id for row in rows}
+    assert client.jobs.wait(str(job.id)).label == "billing"
+    assert sandbox.bill().charged == 3
 
 
 def test_workers_at_once_submit_once(client: ClassifailyClient, sandbox: Sandbox, url: str) -> None:
@@ -96,7 +108,7 @@ def test_a_lost_answer_is_not_sent_again_unless_told(client: ClassifailyClient, 
         with pytest.raises(OutcomeUnknownError):
             submit_once(client, MONEY, ledger=url, categories=TEAMS)
     assert sandbox.bill().charged == 1
-    with closing(Ledger(url)) as ledger:
+    with closing(Ledger(url, namespace=SUBMITTED)) as ledger:
         assert ledger.stats().parked == 1
     again = submit_once(client, MONEY, ledger=url, categories=TEAMS, on_unknown="resend")
     assert again.id == submit_once(client, MONEY, ledger=url, categories=TEAMS).id

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from classifaily_connectors.store import Ledger, LedgerStats
 from classifaily_connectors.store.migrations import entry, run
 
-A, B, C, D = (letter * 16 for letter in (b"a", b"b", b"c", b"d"))
+A, B, C, D, E = (letter * 16 for letter in (b"a", b"b", b"c", b"d", b"e"))
 
 
 def _age(ledger: Ledger, seconds: float) -> None:
@@ -21,13 +21,16 @@ def _age(ledger: Ledger, seconds: float) -> None:
 
 def test_stats_and_unsettled_tell_the_states_apart(ledger: Ledger) -> None:
     live, dead = ledger.start_run(), ledger.start_run()
-    ledger.claim(dead, [A, B])
+    ledger.claim(dead, [A, B, E])
     ledger.claim(live, [C, D])
     ledger.park([A])
+    ledger.attach(dead, [E], "84")
     ledger.finish(live, {D: "answer"})
     ledger.end_run(dead)
-    assert ledger.stats() == LedgerStats(done=1, parked=1, open=2, live=1)
-    assert {each.key: each.state for each in ledger.unsettled()} == {A: "parked", B: "open"}
+    stats = ledger.stats()
+    assert stats == LedgerStats(done=1, parked=1, open=3, live=1, jobs=1)
+    assert stats.interrupted == 1
+    assert {each.key: each.state for each in ledger.unsettled()} == {A: "parked", B: "open", E: "open"}
     assert len(ledger.unsettled(limit=1)) == 1
 
 
