@@ -262,3 +262,8 @@ def error_class(status: int, code: str | None) -> type[APIError]:
         return ServerError
     named = _BY_CODE.get(code or "")
     return named or _BY_STATUS.get(status, APIError)
+
+
+def why(error: Exception) -> str:
+    """What may be said of an error that is anybody's: our own message; of another its kind, as it may quote values."""
+    return error.message if isinstance(error, ClassifailyError) else type(error).__name__

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from classifaily_connectors.errors import ClassifailyError
+from classifaily_connectors.errors import why
 from classifaily_connectors.models import Instant
 from classifaily_connectors.store.delivery import Arrival, Landed
 
@@ -179,8 +179,3 @@ class Intake:
                 logger.error("the webhook store takes no deliveries (%s): senders are told 503", why(problem))
             else:
                 logger.warning("the webhook store takes deliveries again")
-
-
-def why(error: Exception | None) -> str:
-    """What may be said of a failed store: only our own message, as another may quote a statement and its values."""
-    return error.message if isinstance(error, ClassifailyError) else type(error).__name__

@@ -20,9 +20,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from classifaily_connectors.errors import ConfigurationError, InvalidRequestError, SignatureError
+from classifaily_connectors.errors import ConfigurationError, InvalidRequestError, SignatureError, why
 from classifaily_connectors.webhooks.counters import Counters
-from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read, why
+from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read
 from classifaily_connectors.webhooks.secrets import DEFAULT, VARIABLE, Given, Secrets, source_name
 from classifaily_connectors.webhooks.signature import SIGNATURE_HEADERS
 from classifaily_connectors.webhooks.telling import Telling, may_ask

@@ -86,6 +86,8 @@ def check_job(
         if place is None:
             raise
         job = None
+    if place and job and job.done and delivery is None:
+        delivery = place.look(wanted)  # it may have come while we asked
     found = _verdict(wanted, delivery, job)
     if found and place:
         place.note(wanted, found.settled_by)
@@ -109,6 +111,8 @@ async def acheck_job(
         if place is None:
             raise
         job = None
+    if place and job and job.done and delivery is None:
+        delivery = await asyncio.to_thread(place.look, wanted)
     found = _verdict(wanted, delivery, job)
     if found and place:
         await asyncio.to_thread(place.note, wanted, found.settled_by)
@@ -246,7 +250,7 @@ async def _watched(order: _Order, asker: Asker, watch: Watch) -> Settled:
                 events: set[asyncio.Future[Any]] = {waiter.arrival, question.answer}
                 if not await _first(events, order.left):
                     await _first({*events, asker.again(question)}, _PATIENCE)
-                if question.answer.done() and not waiter.arrival.done():
+                if question.answer.done() and not await watch.came(waiter):
                     return Settled(order.job_id, "poll", question.answer.result())
         if waiter.arrival.done():
             return Settled(order.job_id, "webhook", await _confirmed(order, asker, watch, waiter.arrival.result()))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from classifaily_connectors.errors import ClassifailyError
+from classifaily_connectors.errors import why
 
 if TYPE_CHECKING:
     from classifaily_connectors.store.delivery import Delivery, SettledBy
@@ -29,9 +29,8 @@ _PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 
 
 def report(error: Exception) -> None:
-    """Say that deliveries cannot be read; of a foreign error the kind alone, as its text may hold anything."""
-    reason = error if isinstance(error, ClassifailyError) else type(error).__name__
-    logger.warning("deliveries cannot be read, the API is asked for jobs instead: %s", reason)
+    """Say that deliveries cannot be read."""
+    logger.warning("deliveries cannot be read, the API is asked for jobs instead: %s", why(error))
 
 
 class Reader(Protocol):
@@ -117,6 +116,19 @@ class Watch:
         except Exception as error:  # noqa: BLE001  # whatever a store raises: the wait goes on
             report(error)
             return None
+
+    async def came(self, waiter: Waiter) -> bool:
+        """Whether the delivery is there, be it since this moment; False while the store cannot be read."""
+        if not waiter.arrival.done() and self._readable:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    found = await self._reader.find([waiter.job_id])
+            except Exception as error:  # noqa: BLE001  # whatever a store raises: the job has ended all the same
+                report(error)
+            else:
+                for delivery in found.values():
+                    self._wake(delivery)
+        return waiter.arrival.done()
 
     async def settle(self, job_id: str, by: SettledBy) -> None:
         """Note by what the job was settled; a store that cannot be told is not waited for."""

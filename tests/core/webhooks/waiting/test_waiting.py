@@ -59,6 +59,40 @@ def test_webhooks_wake_waiters_on_loops_and_in_threads(yard: Yard) -> None:
     assert counted(yard) == (24, 0, 0)
 
 
+@one_store
+def test_a_webhook_that_comes_while_the_api_is_asked_is_what_told_us(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, asked, waited = yard.submit(3)
+    for client in (yard.client, aclient := yard.aclient()):
+        monkeypatch.setattr(client.jobs, "get", delivering(yard, client.jobs.get))
+    with ThreadPoolExecutor(1) as threads:
+        # Nobody looks into the store any more; the API is asked, and tells of the end before anyone has seen it there.
+        waiting = threads.submit(wait_for_job, yard.client, waited, store=yard.store, poll=3600, reconcile=SOON)
+        until(lambda: all_asked(1))
+        yard.deliver(waited)
+        yard.finish()
+        assert waiting.result(timeout=120).settled_by == "webhook"
+
+    async def acheck() -> Any:
+        async with aclient:
+            return await acheck_job(aclient, asked, store=yard.store)
+
+    found = [check_job(yard.client, looked, store=yard.store), asyncio.run(acheck())]
+    assert [each.settled_by for each in found] == ["webhook"] * 2
+    assert counted(yard) == (3, 0, 0)
+
+
+def delivering(yard: Yard, get: Any) -> Any:
+    """`jobs.get`, with the webhook on its way at the same time."""
+
+    def wrapped(job_id: str) -> Any:
+        yard.deliver(job_id)
+        return get(job_id)
+
+    return wrapped
+
+
 def test_a_delivery_that_came_before_anyone_waited_is_found(yard: Yard) -> None:
     """And then one question to the API is enough."""
     ids = yard.submit(6)
