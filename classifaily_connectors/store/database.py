@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another one."""
+
+# A network that swallows everything is noticed in seconds, not when the kernel gives up.
+REACH: Mapping[str, Any] = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
+"""Options of every connection to PostgreSQL: seconds to connect, and milliseconds until silence is an error."""
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph", "lustre", "afs"})
 _MOUNTS = Path("/proc/self/mounts")
@@ -66,12 +70,7 @@ def open_engine(url: str, *, alone: bool = False) -> sa.Engine:
             pool_pre_ping=not alone,
             **({"isolation_level": "AUTOCOMMIT"} if alone else {}),
             hide_parameters=True,
-            connect_args={
-                "options": "-c synchronous_commit=on -c lock_timeout=60s",
-                # A network that swallows everything is noticed in seconds, not when the kernel gives up.
-                "connect_timeout": 10,
-                "tcp_user_timeout": 30_000,
-            },
+            connect_args={"options": "-c synchronous_commit=on -c lock_timeout=60s", **REACH},
         )
     except ImportError:
         driver = parsed.get_driver_name()

@@ -106,17 +106,18 @@ class Line:
         import psycopg
         import sqlalchemy as sa
 
+        from classifaily_connectors.store.database import REACH
+
         if self._connection is not None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _AGAIN
         address = sa.make_url(self._store).set(drivername="postgresql").render_as_string(hide_password=False)
         try:
-            connection = await psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10)
-            await connection.execute(f"LISTEN {CHANNEL}")
+            self._connection = await psycopg.AsyncConnection.connect(address, autocommit=True, **REACH)
+            await self._connection.execute(f"LISTEN {CHANNEL}")
         except (psycopg.Error, OSError) as error:
             _say(error)
-        else:
-            self._connection = connection
+            await self.close()
 
     async def news(self, seq: int, patience: float) -> list[Delivery] | None:
         """What came after `seq`, as soon as something did and at the latest after `patience`; None without a line."""
