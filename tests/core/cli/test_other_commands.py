@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from classifaily_connectors import ClassifailyClient, OutcomeUnknownError, submit_once
+from classifaily_connectors.sandbox import Fault
+
 if TYPE_CHECKING:
     from classifaily_connectors.sandbox import Sandbox
 
@@ -38,14 +41,35 @@ def test_ledger_by_environment(run: Any, tickets: Path, tmp_path: Path) -> None:
 
 
 def test_resend_drops_what_is_open(run: Any, tickets: Path, sandbox: Sandbox) -> None:
-    from classifaily_connectors.sandbox import Fault
-
     sandbox.inject(Fault(kind="reset", method="POST", times=1))
     assert run("classify", tickets, *ASK, "-o", "x.csv").code == 4
     assert run("ledger", "settle", "--resend", "--reconcile").code == 2
     dropped = run("ledger", "settle", "--resend", "--json")
     assert (dropped.code, dropped.json["dropped"] > 0) == (0, True)
     assert run("classify", tickets, *ASK, "-o", "x.csv").code == 0
+
+
+def test_submitted_jobs_are_looked_after_beside_the_rows(run: Any, sandbox: Sandbox, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/own.db"
+    with ClassifailyClient(sandbox.key, base_url=sandbox.base_url) as client:
+        submit_once(client, "I was charged twice.", ledger=store, categories=["billing", "technical"])
+        sandbox.inject(Fault(kind="reset", after_work=True, path="/classify"))
+        with pytest.raises(OutcomeUnknownError):
+            submit_once(client, "The API answers 500.", ledger=store, categories=["billing", "technical"])
+    there = ("--ledger", "own.db", "--json")
+    assert {run("ledger", "stats", *there).json[name] for name in ("parked", "interrupted", "jobs")} == {0}
+    stats = run("ledger", "stats", "--submitted", *there).json
+    assert (stats["parked"], stats["interrupted"], stats["jobs"]) == (1, 0, 1)
+    (question,) = (
+        each
+        for each in run("doctor", "--json", env={"CLASSIFAILY_STORE_URL": store}).json
+        if each["name"] == "open questions"
+    )
+    assert question["detail"] == "1 perhaps paid without an answer: classifaily ledger settle --submitted"
+    assert run("ledger", "show", *there).code == 0
+    assert {each["job_id"] is None for each in run("ledger", "show", "--submitted", *there).json} == {True, False}
+    assert run("ledger", "settle", "--resend", *there).json["dropped"] == 0
+    assert run("ledger", "settle", "--submitted", "--resend", *there).json["dropped"] == 2
 
 
 def test_usage(run: Any, tickets: Path) -> None:
@@ -88,8 +112,6 @@ def test_doctor_names_what_is_wrong(env: dict[str, str | None], finding: str, de
 
 
 def test_doctor_sees_an_exhausted_quota_and_open_questions(run: Any, sandbox: Sandbox, tickets: Path) -> None:
-    from classifaily_connectors.sandbox import Fault
-
     sandbox.inject(Fault(kind="reset", method="POST", times=1))
     run("classify", tickets, *ASK, "-o", "x.csv")
     assert levels(run("doctor", "--json"))["open questions"] == "warning"
