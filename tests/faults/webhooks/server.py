@@ -32,10 +32,10 @@ def careless(inbox: Inbox) -> None:
 
 def hasty(inbox: Inbox) -> None:
     keep, put = intake.Intake.keep, inbox.put
-    under_way = set[asyncio.Task[Any]]()
+    under_way = set[asyncio.Future[Any]]()
 
     async def keep_later(self: intake.Intake, arrival: Any) -> str:
-        under_way.add(asyncio.get_running_loop().create_task(keep(self, arrival)))
+        under_way.add(keep(self, arrival))
         return "new"
 
     def put_slowly(arrivals: Any) -> Any:
