@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .switches import Switches
 
 _TICK = 0.02
-_IDLE = 0.1
 _WORKERS = 16
 _KEPT = 10_000
 
@@ -88,7 +87,7 @@ class Deliverer:
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._queue: queue.SimpleQueue[tuple[Job, list[tuple[Webhook, dict[str, Any]]]]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Job, list[tuple[Webhook, dict[str, Any]]]] | None] = queue.SimpleQueue()
         self._open: set[http.client.HTTPConnection] = set()
 
     def watch(self, job: Job) -> None:
@@ -107,6 +106,10 @@ class Deliverer:
                 if connection.sock:
                     # Wakes a thread that waits for a receiver's answer.
                     connection.sock.shutdown(socket.SHUT_RDWR)
+        if self._threads:
+            self._threads[0].join()  # which starts the others
+        for _ in self._threads:
+            self._queue.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -156,11 +159,9 @@ class Deliverer:
         self._saved()
 
     def _work(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                job, sends = self._queue.get(timeout=_IDLE)
-            except queue.Empty:
-                continue
+        # Without a timeout: with several consumers, one of Python 3.11 may come to wait for ever.
+        while work := self._queue.get():
+            job, sends = work
             for webhook, event in sends:
                 self._deliver(webhook.url, webhook.secret, event)
             if not self._stopped.is_set():
