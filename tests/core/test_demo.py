@@ -62,10 +62,12 @@ for run in range(1, options.runs + 1):
         if answer := paid.get(row[options.text]):
             row.update(answer["result"], status=answer["status"], route="act")
     #after
-    with open(options.output, "w", newline="", encoding="utf-8") as file:
+    # As ours do: the demo reads the first run's table while the second one is written.
+    with open(options.output + ".part", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    os.replace(options.output + ".part", options.output)
     say(event="progress", run=run, done=len(rows), rows=len(rows))
     say(event="run_done", run=run, rows=len(rows), output=options.output, run_url="http://127.0.0.1:1/run")
 """
