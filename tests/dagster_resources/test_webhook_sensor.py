@@ -217,7 +217,7 @@ def test_every_signed_delivery_is_one_run_though_the_daemon_is_killed(
         until(lambda: len(runs()) >= len(jobs))
         assert inbox.redrive(inbox.find("default", jobs[:1])[jobs[0]].seq)
         expected = sorted([*(f"default:{job}:job.completed" for job in jobs), f"default:{jobs[0]}:job.completed:r1"])
-        until(lambda: all(run.is_finished for run in runs()) and len(runs()) >= len(expected))
+        until(lambda: len(found := runs()) >= len(expected) and all(run.is_finished for run in found))
         client.webhooks.delete(endpoint.id)
 
     assert keys() == expected
