@@ -54,7 +54,7 @@ def show(
     submitted: Submitted = False,
     as_json: Json = False,
 ) -> None:
-    """List what may have been paid without an answer, oldest first; exit code 4 when there is any."""
+    """List what has no answer, though it was or may have been paid, oldest first; exit code 4 when there is any."""
     with open_ledger(place, submitted=submitted) as book:
         entries = book.unsettled()
     now = time.time()
@@ -95,7 +95,9 @@ def settle(
         raise refuse("--resend and --reconcile exclude each other")
     with open_ledger(place, submitted=submitted) as book:
         if resend:
-            found = {"answered": 0, "dropped": book.forget([entry.key for entry in book.unsettled()]), "left": 0}
+            # What has a job is not bought anew: the next run fetches its answer.
+            lost = [entry.key for entry in book.unsettled() if entry.state == "parked" or entry.job_id is None]
+            found = {"answered": 0, "dropped": book.forget(lost), "left": 0}
         else:
             from classifaily_connectors.bulk import settling
 
@@ -141,7 +143,7 @@ def seconds(age: str) -> float:
 
 
 def _plain(entry: Entry, now: float) -> dict[str, Any]:
-    state = "interrupted" if entry.state == "open" else entry.state
+    state = entry.state if entry.state != "open" else "job" if entry.job_id else "interrupted"
     age = round(max(0.0, now - entry.claimed_at), 1)
     return {"key": entry.key.hex(), "state": state, "age": age, "job_id": entry.job_id, "run_id": entry.run_id}
 

@@ -67,9 +67,11 @@ def test_submitted_jobs_are_looked_after_beside_the_rows(run: Any, sandbox: Sand
     )
     assert question["detail"] == "1 perhaps paid without an answer: classifaily ledger settle --submitted"
     assert run("ledger", "show", *there).code == 0
-    assert {each["job_id"] is None for each in run("ledger", "show", "--submitted", *there).json} == {True, False}
+    shown = run("ledger", "show", "--submitted", *there).json
+    assert {(each["state"], each["job_id"] is None) for each in shown} == {("job", False), ("parked", True)}
     assert run("ledger", "settle", "--resend", *there).json["dropped"] == 0
-    assert run("ledger", "settle", "--submitted", "--resend", *there).json["dropped"] == 2
+    assert run("ledger", "settle", "--submitted", "--resend", *there).json["dropped"] == 1
+    assert run("ledger", "stats", "--submitted", *there).json["jobs"] == 1
 
 
 def test_usage(run: Any, tickets: Path) -> None:
