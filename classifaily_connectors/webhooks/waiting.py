@@ -250,8 +250,9 @@ async def _watched(order: _Order, asker: Asker, watch: Watch) -> Settled:
                 events: set[asyncio.Future[Any]] = {waiter.arrival, question.answer}
                 if not await _first(events, order.left):
                     await _first({*events, asker.again(question)}, _PATIENCE)
-                if question.answer.done() and not await watch.came(waiter):
-                    return Settled(order.job_id, "poll", question.answer.result())
+                if question.answer.done():  # the job itself has told: no need to ask for it again
+                    by: SettledBy = "webhook" if await watch.came(waiter) else "poll"
+                    return Settled(order.job_id, by, question.answer.result())
         if waiter.arrival.done():
             return Settled(order.job_id, "webhook", await _confirmed(order, asker, watch, waiter.arrival.result()))
     raise _late(order)
