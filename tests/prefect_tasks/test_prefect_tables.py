@@ -244,7 +244,7 @@ def test_a_killed_run_is_finished_by_the_next(
 ) -> None:
     script, output = tmp_path / "killed.py", tmp_path / "labelled.csv"
     script.write_text(KILLED)
-    environment.inject(Fault(kind="delay", path="/batch", seconds=0.3, times=None))
+    environment.inject(Fault(kind="delay", path="/batch", seconds=1.0, times=None))
     command = [sys.executable, script, table, output]
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         until(lambda: environment.bill().charged >= 8 or process.poll() is not None, 120)

@@ -146,7 +146,7 @@ def test_kill_9_and_the_same_command_again(
 ) -> None:
     """Killed half-way; the same command goes on, and nothing is paid twice."""
     many = tmp_path / "many.csv"
-    many.write_text("id,body\n" + "".join(f"{n},ticket {n}\n" for n in range(1500)))
+    many.write_text("id,body\n" + "".join(f"{n},ticket {n}\n" for n in range(3000)))
     sandbox.inject(Fault(kind="delay", method="POST", seconds=0.2, times=None))
     words = ["classify", str(many), *ASK, "-o", "x.csv", "--batch-size", "20", "--concurrency", "4"]
     with subprocess.Popen([*line, *words], cwd=tmp_path, env=environment) as process:
@@ -158,8 +158,8 @@ def test_kill_9_and_the_same_command_again(
     sandbox.clear_faults()
     again = run(*words, "--json")
     assert again.code in (0, 4)
-    assert again.json["rows"] == 1500
-    assert again.json["statuses"]["completed"] + again.json["statuses"]["unknown"] == 1500
+    assert again.json["rows"] == 3000
+    assert again.json["statuses"]["completed"] + again.json["statuses"]["unknown"] == 3000
     assert max(sandbox.bill().by_input.values()) == 1
     settled = run("ledger", "settle", "--json").json
     assert settled["answered"] + settled["dropped"] + settled["left"] == again.json["statuses"]["unknown"]
@@ -167,7 +167,7 @@ def test_kill_9_and_the_same_command_again(
 
 def test_interrupted(line: list[str], environment: dict[str, str], sandbox: Sandbox, tmp_path: Path) -> None:
     many = tmp_path / "many.csv"
-    many.write_text("body\n" + "".join(f"ticket {n}\n" for n in range(1500)))
+    many.write_text("body\n" + "".join(f"ticket {n}\n" for n in range(3000)))
     sandbox.inject(Fault(kind="delay", method="POST", seconds=0.2, times=None))
     words = ["classify", str(many), *ASK, "-o", "x.csv", "--batch-size", "20"]
     with subprocess.Popen([*line, *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
