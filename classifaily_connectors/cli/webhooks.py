@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from pathlib import Path
@@ -45,7 +44,7 @@ def serve(
     """Receive deliveries until told to stop; the secrets are those of CLASSIFAILY_WEBHOOK_SECRET, and of the file."""
     from classifaily_connectors.webhooks.receiver import Receiver
     from classifaily_connectors.webhooks.secrets import Secrets
-    from classifaily_connectors.webhooks.serving import Serving
+    from classifaily_connectors.webhooks.serving import Serving, devote_process
 
     place = ledger_url(store)
     receiver = Receiver(place, Secrets(file=secrets_file), max_body=max_body)
@@ -64,9 +63,7 @@ def serve(
         for source in receiver.secrets.sources:
             print(f"source    {source}")
         print(f"health    {serving.url}/-/health")
-        # What is loaded by now stays: no collection needs to look through it while deliveries wait.
-        gc.collect()
-        gc.freeze()
+        devote_process()
         print(f"ready     {serving.url}", flush=True)
         stop.wait()
     finally:

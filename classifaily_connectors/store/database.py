@@ -27,14 +27,16 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
+    from psycopg import AsyncConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another one."""
 
-# A network that swallows everything is noticed in seconds, not when the kernel gives up.
-REACH: Mapping[str, Any] = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
-"""Options of every connection to PostgreSQL: seconds to connect, and milliseconds until silence is an error."""
+# Seconds to connect, and milliseconds until silence is an error: a network that swallows everything is noticed before
+# the kernel gives up.
+_REACH: Mapping[str, Any] = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
+_OPTIONS = "-c synchronous_commit=on -c lock_timeout=60s"
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph", "lustre", "afs"})
 _MOUNTS = Path("/proc/self/mounts")
@@ -65,16 +67,27 @@ def open_engine(url: str, *, alone: bool = False) -> sa.Engine:
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     try:
+        from classifaily_connectors.store import columns
+
+        columns.register()
         return sa.create_engine(
             parsed,
             pool_pre_ping=not alone,
             **({"isolation_level": "AUTOCOMMIT"} if alone else {}),
             hide_parameters=True,
-            connect_args={"options": "-c synchronous_commit=on -c lock_timeout=60s", **REACH},
+            connect_args={"options": _OPTIONS, **_REACH},
         )
     except ImportError:
         driver = parsed.get_driver_name()
     raise ConfigurationError(f"no driver {driver!r} for the store: pip install 'classifaily-connectors[postgres]'")
+
+
+async def connect(url: str) -> AsyncConnection:
+    """A connection to PostgreSQL that belongs to the event loop, and commits every statement by itself."""
+    import psycopg
+
+    address = _parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return await psycopg.AsyncConnection.connect(address, autocommit=True, options=_OPTIONS, **_REACH)
 
 
 def _parse(url: str) -> sa.URL:

@@ -22,7 +22,8 @@ from classifaily_connectors.store.delivery import (
     Landed,
     SettledBy,
 )
-from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, Batch
+from classifaily_connectors.store.entrance import Entrance
+from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, Batch, land
 from classifaily_connectors.store.migrations import delivery, expectation, mark
 from classifaily_connectors.store.statements import slices
 
@@ -43,12 +44,21 @@ class Inbox(Store):
 
     def put(self, arrivals: Sequence[Arrival]) -> list[Landed]:
         """Keep a batch; what became of each. Wakes PostgreSQL's listeners when there is news."""
-        batch = Batch(arrivals)
-        landed = self._alone(batch.insert)
-        if landed is None:
-            with self._begin() as connection:
-                landed = batch.settle(connection)
-        return landed
+        return [landed for part in slices(arrivals) for landed in self._put(Batch(part))]
+
+    def entrance(self) -> Entrance:
+        """`put` for the event loop in which it is asked for."""
+        self._after_fork()
+        return Entrance(self._solo, self._settle)
+
+    def _put(self, batch: Batch) -> list[Landed]:
+        insertion = batch.insertion(self._solo.dialect.name)
+        inserted = self._alone(lambda connection: land(connection, insertion))
+        return batch.landed(inserted) or self._settle(batch, inserted)
+
+    def _settle(self, batch: Batch, inserted: range) -> list[Landed]:
+        with self._begin() as connection:
+            return batch.settle(connection, inserted)
 
     # --- deliveries out -----------------------------------------------------------------------
 

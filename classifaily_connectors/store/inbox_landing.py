@@ -1,4 +1,4 @@
-"""How a batch of arrivals gets into the inbox: the one hot path of the receiver.
+"""How a batch of arrivals gets into the inbox: what is asked of the database, and what its answer means.
 
 The law of this file: a batch of which all is new is one statement however many rows it has, for the reason told in
 `statements`, and a transaction by itself. The first body under a name (source, job, event) is the delivery; the
@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.store.delivery import CHANNEL
-from classifaily_connectors.store.statements import slices, text
+from classifaily_connectors.store.statements import text
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from classifaily_connectors.store.columns import Element
     from classifaily_connectors.store.delivery import Arrival, Landed
 
+Statement = tuple[str, tuple[object, ...]]
+"""A statement in the driver's own words, and its values."""
 Name = tuple[str, str, str]
 """Source, job id and event, in the order of the index."""
 
@@ -34,9 +37,8 @@ TAKE_TURN = f"SELECT {_LOCK}, set_config('idle_in_transaction_session_timeout', 
 before the first row has its number. Whoever dies while holding the turn gives it back within the minute."""
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 # All that PostgreSQL has to do for a batch, in one exchange: the turn comes before the numbers, as a row can only be
-# numbered once it is joined to it. It takes a column at a time, a quarter of the driver's work for a parameter for
-# every field. Equal notifications of one transaction are one.
-_TYPES = ("text", "text", "text", "bytea", "float8", "float8", "bytea")
+# numbered once it is joined to it. It takes a column at a time. Equal notifications of one transaction are one.
+_TYPES: tuple[Element, ...] = ("text", "text", "text", "bytea", "float8", "float8", "bytea")
 _INSERT_IN_TURN = f"""
 WITH turn AS MATERIALIZED (SELECT {_LOCK}),
      arrival AS (SELECT * FROM unnest({", ".join(f"%b::{each}[]" for each in _TYPES)}) AS arrival ({_COLUMNS})),
@@ -61,39 +63,33 @@ UPDATE classifaily_delivery SET state = 'conflict' WHERE source = {mark} AND job
 
 
 class Batch:
-    """Arrivals by name and digest, in the order in which they came."""
+    """Arrivals on their way in."""
 
     def __init__(self, arrivals: Sequence[Arrival]) -> None:
         self._arrivals = arrivals
-        self._places: dict[Name, dict[bytes, list[int]]] = {}
-        for place, each in enumerate(arrivals):
-            self._places.setdefault((each.source, each.job_id, each.event), {}).setdefault(each.digest, []).append(
-                place
-            )
-        self._known: dict[Name, bytes] = {}
+        self._firsts: dict[Name, Arrival] = {}
+        for each in arrivals:
+            self._firsts.setdefault((each.source, each.job_id, each.event), each)
 
-    def insert(self, connection: sa.Connection) -> list[Landed] | None:
-        """Insert one arrival under each name that has none, and wake PostgreSQL's listeners when there is news.
+    def insertion(self, dialect: str) -> Statement:
+        """What inserts one arrival under each name that has none, and wakes PostgreSQL's listeners when there is news.
 
-        What became of each if that was all; else `settle` the rest, in one transaction.
+        It is a transaction by itself; `counted` and `told` read the answer.
         """
-        for part in slices([self._arrivals[next(iter(alike.values()))[0]] for alike in self._places.values()]):
-            inserted = _insert(connection, part)
-            if len(inserted) < len(part):
-                names = chain.from_iterable((each.source, each.job_id, each.event) for each in part)
-                statement = text(_KNOWN, connection.dialect.name, len(part), 3)
-                values = (inserted.start, inserted.stop - 1, *names)
-                for source, job_id, event, digest in connection.exec_driver_sql(statement, values):
-                    self._known[source, job_id, event] = digest
-        if self._known or len(self._places) < len(self._arrivals):
+        return _insertion(dialect, list(self._firsts.values()))
+
+    def landed(self, inserted: range) -> list[Landed] | None:
+        """What became of each, once what has the numbers `inserted` is in; None when the rest must be settled."""
+        if len(inserted) < len(self._arrivals):
             return None
         return ["new" if each.event else "dead" for each in self._arrivals]
 
-    def settle(self, connection: sa.Connection) -> list[Landed]:
+    def settle(self, connection: sa.Connection, inserted: range) -> list[Landed]:
         """Count the repeats, and keep what contradicts; what became of each arrival."""
+        known = self._known(connection, inserted) if len(inserted) < len(self._firsts) else {}
         landed: list[Landed] = ["repeat"] * len(self._arrivals)
-        for name, by_digest in self._places.items():
-            stands = self._known.get(name)
+        for name, by_digest in self._places().items():
+            stands = known.get(name)
             for digest, alike in by_digest.items():
                 variant, new = "", stands is None
                 if stands is None:
@@ -107,29 +103,55 @@ class Batch:
                     _run(connection, _REPEAT, (repeats, *name, variant))
         return landed
 
+    def _known(self, connection: sa.Connection, inserted: range) -> dict[Name, bytes]:
+        """The digests of the names that had one before."""
+        statement = text(_KNOWN, connection.dialect.name, len(self._firsts), 3)
+        values = (inserted.start, inserted.stop - 1, *chain.from_iterable(self._firsts))
+        rows = connection.exec_driver_sql(statement, values)
+        return {(source, job_id, event): digest for source, job_id, event, digest in rows}
+
+    def _places(self) -> dict[Name, dict[bytes, list[int]]]:
+        places: dict[Name, dict[bytes, list[int]]] = {name: {} for name in self._firsts}
+        for place, each in enumerate(self._arrivals):
+            places[each.source, each.job_id, each.event].setdefault(each.digest, []).append(place)
+        return places
+
+
+def land(connection: sa.Connection, insertion: Statement) -> range:
+    """The numbers of those arrivals that were not there."""
+    cursor = connection.connection.cursor()  # the driver's own: what is in between would double the work of it
+    cursor.execute(*insertion)
+    return counted(cursor) if connection.dialect.name == "sqlite" else told(cursor.fetchone())
+
+
+def counted(cursor: Any) -> range:
+    """The numbers that SQLite's cursor tells of."""
+    return range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1) if cursor.rowcount else range(0)
+
+
+def told(row: Any) -> range:
+    """The numbers in PostgreSQL's answer."""
+    first, last, _notified = row
+    return range(first, last + 1)
+
+
+def _insertion(dialect: str, arrivals: Sequence[Arrival], state: str | None = None, variant: str = "") -> Statement:
+    # Without a state, they are ok, or dead without an event.
+    if dialect == "postgresql":
+        from classifaily_connectors.store.columns import pack
+
+        return _INSERT_IN_TURN, (*map(pack, _TYPES, zip(*arrivals, strict=True)), state, variant)
+    rows = ((*each, state or ("ok" if each.event else "dead"), variant) for each in arrivals)
+    return text(_INSERT, dialect, len(arrivals), len(_TYPES) + 2), tuple(chain.from_iterable(rows))
+
 
 def _contest(connection: sa.Connection, name: Name, rival: Arrival) -> bool:
     """Keep another body under a name; whether it is a new one."""
-    new = bool(_insert(connection, [rival], "conflict", rival.digest.hex()))
+    dialect = connection.dialect.name
+    new = bool(land(connection, _insertion(dialect, [rival], "conflict", rival.digest.hex())))
     if new:
         _run(connection, _CONTEST, name)
     return new
-
-
-def _insert(
-    connection: sa.Connection, arrivals: Sequence[Arrival], state: str | None = None, variant: str = ""
-) -> range:
-    """The numbers of those arrivals that were not there; without a `state`, they are ok, or dead without an event."""
-    cursor = connection.connection.cursor()  # the driver's own: what is in between would double the work of it
-    if connection.dialect.name == "postgresql":
-        columns = (list(column) for column in zip(*arrivals, strict=True))
-        cursor.execute(_INSERT_IN_TURN, (*columns, state, variant))
-        first, last, _notified = cursor.fetchone() or (0, -1, None)
-        return range(first, last + 1)
-    rows = ((*each, state or ("ok" if each.event else "dead"), variant) for each in arrivals)
-    statement = text(_INSERT, connection.dialect.name, len(arrivals), len(_TYPES) + 2)
-    cursor.execute(statement, tuple(chain.from_iterable(rows)))
-    return range(cursor.lastrowid - cursor.rowcount + 1, cursor.lastrowid + 1) if cursor.rowcount else range(0)
 
 
 def _run(connection: sa.Connection, statement: str, values: Iterable[object]) -> None:

@@ -12,8 +12,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -86,23 +85,20 @@ def _moment(value: object) -> float | None:
 
 
 class Intake:
-    """The way into the inbox from one event loop; `put` is called in a thread, with a batch.
+    """The way into the inbox from one event loop; `put` keeps a batch, and is awaited before the next.
 
     `patience` is the seconds a commit may take before those who wait for it are told that the store is behind.
     """
 
-    def __init__(self, put: Callable[[list[Arrival]], list[Landed]], *, patience: float) -> None:
+    def __init__(self, put: Callable[[list[Arrival]], Awaitable[list[Landed]]], *, patience: float) -> None:
         self.batches = 0
         self.behind = self._down = False
         self._put, self._patience = put, patience
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="classifaily-inbox")
-        # The same deliveries, in the same order: the thread takes from the one, the loop from the other.
         self._arrivals: deque[Arrival] = deque()
-        self._waiting: deque[tuple[int, asyncio.Future[Landed]]] = deque()
+        self._waiting: deque[tuple[int, asyncio.Future[Landed]]] = deque()  # for these and those being committed
         self._weight = 0
-        self._writing = False
-        self._late: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -120,30 +116,25 @@ class Intake:
         self._weight += size
         self._waiting.append((size, kept))
         self._arrivals.append(arrival)
-        if not self._writing:
-            self._writing = True
-            self._loop.call_soon(self._start)  # after the others that came with this one
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write())  # it begins after the others that came with this one
         return kept
 
-    def _start(self) -> None:
-        self._late = self._loop.call_later(self._patience, self._give_up)
-        self._thread.submit(self._write)
-
-    def _write(self) -> None:
-        # Batch after batch without asking the loop, which is busy with those that come meanwhile.
-        more = True
-        while more:
+    async def _write(self) -> None:
+        while self._arrivals:
             batch = [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
             landed: Sequence[Landed | None] = [None] * len(batch)
             problem = None
+            late = self._loop.call_later(self._patience, self._give_up)
             try:
-                landed = [what for _arrival, what in zip(batch, self._put(batch), strict=True)]
+                landed = [what for _arrival, what in zip(batch, await self._put(batch), strict=True)]
             except Exception as error:  # noqa: BLE001  # whatever it was: nobody was told that it is kept
                 problem = error
-            more = bool(self._arrivals)
-            self._loop.call_soon_threadsafe(self._tell, landed, problem, more)
+            late.cancel()
+            self._tell(landed, problem)
+        self._writing = None
 
-    def _tell(self, landed: Sequence[Landed | None], problem: Exception | None, more: bool) -> None:
+    def _tell(self, landed: Sequence[Landed | None], problem: Exception | None) -> None:
         self.batches += 1
         self.behind = False
         self._say(problem)
@@ -156,14 +147,6 @@ class Intake:
                 kept.set_exception(UnavailableError("down"))
             else:
                 kept.set_result(what)
-        if self._late:
-            self._late.cancel()
-        if more:
-            self._late = self._loop.call_later(self._patience, self._give_up)
-        elif self._arrivals:
-            self._start()
-        else:
-            self._writing = False
 
     def _give_up(self) -> None:
         # Their commits may still come about: then the sender's next attempt is a repeat.

@@ -104,16 +104,14 @@ class Line:
     async def open(self) -> None:
         """Listen; where that does not work, not now."""
         import psycopg
-        import sqlalchemy as sa
 
-        from classifaily_connectors.store.database import REACH
+        from classifaily_connectors.store.database import connect
 
         if self._connection is not None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _AGAIN
-        address = sa.make_url(self._store).set(drivername="postgresql").render_as_string(hide_password=False)
         try:
-            self._connection = await psycopg.AsyncConnection.connect(address, autocommit=True, **REACH)
+            self._connection = await connect(self._store)
             await self._connection.execute(f"LISTEN {CHANNEL}")
         except (psycopg.Error, OSError) as error:
             _say(error)

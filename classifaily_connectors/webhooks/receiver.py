@@ -29,6 +29,7 @@ from classifaily_connectors.webhooks.telling import Telling, may_ask
 
 if TYPE_CHECKING:
     from classifaily_connectors.store.delivery import Arrival, Landed
+    from classifaily_connectors.store.entrance import Entrance
     from classifaily_connectors.store.inbox import Inbox
 
 Scope = MutableMapping[str, Any]
@@ -70,6 +71,7 @@ class Receiver:
         self._store = store
         self._max_body, self._patience = max_body, patience
         self._opening = threading.Lock()
+        self._entrance: Entrance | None = None
         self._intake: Intake | None = None
         self._telling: Telling | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +92,8 @@ class Receiver:
             return self._store
 
     def close(self) -> None:
-        """Close the store's connections."""
+        """Close the store's connections; nothing is under way any more."""
+        self._leave()
         if not isinstance(self._store, str):
             self._store.close()
 
@@ -99,13 +102,21 @@ class Receiver:
         if self._telling:
             self._telling.stop()
 
-    def _put(self, arrivals: list[Arrival]) -> list[Landed]:
-        return self.open().put(arrivals)
+    async def _put(self, arrivals: list[Arrival]) -> list[Landed]:
+        if self._entrance is None:
+            self._entrance = (await asyncio.to_thread(self.open)).entrance()
+        return await self._entrance.put(arrivals)
+
+    def _leave(self) -> None:
+        if self._entrance:
+            self._entrance.close()
+            self._entrance = None
 
     def _here(self) -> tuple[Intake, Telling]:
         # What belongs to an event loop is made anew on another one: after a fork, or in the next test.
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._intake is None or self._telling is None:
+            self._leave()
             self._loop = loop
             self._intake = Intake(self._put, patience=self._patience)
             self._telling = Telling(self.open)

@@ -5,12 +5,11 @@ Prints its port, then serves until its standard input closes.
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Any
 
 from classifaily_connectors.webhooks.receiver import Receiver
-from classifaily_connectors.webhooks.serving import Serving
+from classifaily_connectors.webhooks.serving import Serving, devote_process
 
 SECRET = "whsec-of-the-benchmarks"
 
@@ -33,7 +32,6 @@ class NoOp(Receiver):
 
 receiver = NoOp() if sys.argv[1] == "none" else Receiver(sys.argv[1], SECRET)
 with Serving(receiver) as serving:
-    gc.collect()
-    gc.freeze()  # as `classifaily webhooks serve` does
+    devote_process()
     print(serving._port, flush=True)
     sys.stdin.read()

@@ -1,16 +1,18 @@
 """Durable deliveries per second, and how long one takes, against an endpoint that does nothing in the same server.
 
-Sender and receiver are processes of their own; each pair is measured one after the other, and the pairs in turn.
+The sender and the two receivers are processes of their own. The receivers run as services do: from the first pair to
+the last. Each pair is measured one after the other, and the pairs in turn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,25 +37,33 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def send(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Send:
-    """Sends to a fresh receiver: `send("durable", rate=…)`, or `send("no-op")`."""
+def send(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Send]:
+    """Sends to one of the receivers: `send("durable", rate=…)`, or `send("no-op")`."""
     store = f"sqlite:///{tmp_path}/inbox.db" if kind == "sqlite" else str(request.getfixturevalue("postgres")())
     starts = itertools.count(step=DELIVERIES)
+    with _receiver("none") as no_op, _receiver(store) as durable:
+        ports = {"no-op": no_op, "durable": durable}
 
-    def send(contender: str, count: int = DELIVERIES, **order: Any) -> dict[str, Any]:
-        report = tmp_path / "report.json"
-        command = [sys.executable, str(RECEIVING), "none" if contender == "no-op" else store]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, **pipes) as receiver:  # type: ignore[call-overload]
-            given = {"port": int(receiver.stdout.readline()), "secret": SECRET, "count": count, "report": str(report)}
+        def send(contender: str, count: int = DELIVERIES, **order: Any) -> dict[str, Any]:
+            report = tmp_path / "report.json"
+            given = {"port": ports[contender], "secret": SECRET, "count": count, "report": str(report)}
             order = {**given, "start": next(starts), "connections": 32, **order}
             subprocess.run([sys.executable, str(LOAD), json.dumps(order)], check=True, stdout=subprocess.DEVNULL)
-            receiver.communicate(timeout=60)
-        found = json.loads(report.read_text())
-        assert found["statuses"] == {"204": count}
-        return found  # type: ignore[no-any-return]
+            found = json.loads(report.read_text())
+            assert found["statuses"] == {"204": count}
+            return found  # type: ignore[no-any-return]
 
-    return send
+        yield send
+
+
+@contextlib.contextmanager
+def _receiver(store: str) -> Iterator[int]:
+    """The port of one."""
+    command = [sys.executable, str(RECEIVING), store]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        process.communicate(timeout=60)
 
 
 def test_durable_deliveries_per_second(kind: str, send: Send, race: type[Race]) -> None:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from classifaily_connectors.store import Arrival, Inbox, InboxStats, Ledger
 from classifaily_connectors.store.delivery import CHANNEL
 from classifaily_connectors.store.inbox import TOMBSTONES
-from classifaily_connectors.store.inbox_landing import Batch
+from classifaily_connectors.store.inbox_landing import Batch, land
 from classifaily_connectors.store.migrations import STEPS, delivery, expectation, version
 
 DAY = 86400.0
@@ -149,7 +149,7 @@ def test_a_reader_never_passes_a_late_commit(inbox: Inbox, open_inbox: Callable[
     """A number that is given first is seen first, however long its transaction takes."""
     other = open_inbox()
     with inbox._begin() as connection:
-        Batch([arrival("slow")]).insert(connection)
+        land(connection, Batch([arrival("slow")]).insertion(connection.dialect.name))
         fast = threading.Thread(target=other.put, args=([arrival("fast")],))
         fast.start()
         # It has to wait, so nothing can be seen yet; without the turn it would be seen before the slow one.

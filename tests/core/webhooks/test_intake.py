@@ -26,8 +26,11 @@ def kind(each: Arrival) -> str:
 
 
 def with_intake(put: Put, use: Callable[[Intake], Any], *, patience: float = 60.0) -> Any:
+    async def aside(arrivals: list[Arrival]) -> Any:
+        return await asyncio.to_thread(put, arrivals)
+
     async def run() -> Any:
-        return await use(Intake(put, patience=patience))
+        return await use(Intake(aside, patience=patience))
 
     return asyncio.run(run())
 

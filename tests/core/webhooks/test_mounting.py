@@ -114,7 +114,10 @@ def test_a_store_that_cannot_be_opened_yet_is_tried_again(tmp_path: Path) -> Non
 @given(path=st.text(), root=st.text(max_size=5), body=st.binary(max_size=40), method=st.sampled_from(["GET", "POST"]))
 def test_whatever_arrives_has_an_answer(path: str, root: str, body: bytes, method: str) -> None:
     class Memory:
-        def put(self, arrivals: list[Any]) -> list[str]:
+        def entrance(self) -> Memory:
+            return self
+
+        async def put(self, arrivals: list[Any]) -> list[str]:
             return ["new"] * len(arrivals)
 
         def head(self) -> int:

@@ -10,12 +10,12 @@ import signal
 import sqlite3
 import sys
 import threading
-import time
 from typing import Any
 
 import sqlalchemy as sa
 
 from classifaily_connectors.store import Inbox
+from classifaily_connectors.store.entrance import Entrance
 from classifaily_connectors.webhooks import intake
 from classifaily_connectors.webhooks.receiver import Receiver
 from classifaily_connectors.webhooks.serving import Serving
@@ -30,20 +30,20 @@ def careless(inbox: Inbox) -> None:
     inbox._engine.dispose()  # those that are open already are careful ones
 
 
-def hasty(inbox: Inbox) -> None:
-    keep, put = intake.Intake.keep, inbox.put
+def hasty(_inbox: Inbox) -> None:
+    keep, put = intake.Intake.keep, Entrance.put
     under_way = set[asyncio.Future[Any]]()
 
     async def keep_later(self: intake.Intake, arrival: Any) -> str:
         under_way.add(keep(self, arrival))
         return "new"
 
-    def put_slowly(arrivals: Any) -> Any:
-        time.sleep(0.02)
-        return put(arrivals)
+    async def put_slowly(self: Entrance, arrivals: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return await put(self, arrivals)
 
     intake.Intake.keep = keep_later  # type: ignore[method-assign,assignment]
-    inbox.put = put_slowly  # type: ignore[method-assign]
+    Entrance.put = put_slowly  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
