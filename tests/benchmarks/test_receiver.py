@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECRET = "whsec-of-the-benchmarks"
 RECEIVING = Path(__file__).with_name("receiving.py")
 LOAD = Path(__file__).parents[1] / "webhook_load.py"
-DELIVERIES, ROUNDS = 20_000, 5
+DELIVERIES, ROUNDS = 10_000, 15
 GOALS = {"sqlite": 0.35, "postgresql": 0.25}
 RATE, SLOWER = 1_000, 4.0
 
