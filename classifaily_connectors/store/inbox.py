@@ -22,8 +22,8 @@ from classifaily_connectors.store.delivery import (
     Landed,
     SettledBy,
 )
-from classifaily_connectors.store.entrance import Entrance
 from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, Batch, land
+from classifaily_connectors.store.lanes import Lane, postgres_lane, sqlite_lane
 from classifaily_connectors.store.migrations import delivery, expectation, mark
 from classifaily_connectors.store.statements import slices
 
@@ -46,15 +46,18 @@ class Inbox(Store):
         """Keep a batch; what became of each. Wakes PostgreSQL's listeners when there is news."""
         return [landed for part in slices(arrivals) for landed in self._put(Batch(part))]
 
-    def entrance(self) -> Entrance:
-        """`put` for the event loop in which it is asked for."""
+    def lane(self) -> Lane:
+        """`put` for the running event loop."""
         self._after_fork()
-        return Entrance(self._solo, self._settle)
+        if self._shared:
+            return postgres_lane(self._engine.url.render_as_string(hide_password=False), self._settle)
+        return sqlite_lane(self._solo, self._settle)
 
     def _put(self, batch: Batch) -> list[Landed]:
         insertion = batch.insertion(self._solo.dialect.name)
         inserted = self._alone(lambda connection: land(connection, insertion))
-        return batch.landed(inserted) or self._settle(batch, inserted)
+        landed = batch.landed(inserted)
+        return self._settle(batch, inserted) if landed is None else landed
 
     def _settle(self, batch: Batch, inserted: range) -> list[Landed]:
         with self._begin() as connection:

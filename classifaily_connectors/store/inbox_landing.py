@@ -29,7 +29,9 @@ Name = tuple[str, str, str]
 _COLUMNS = "source, event, job_id, digest, received_at, sent_at, body"
 """The fields of an arrival, in their order."""
 _INSERT = f"""
-INSERT INTO classifaily_delivery ({_COLUMNS}, state, variant) VALUES {{rows}} ON CONFLICT DO NOTHING
+INSERT INTO classifaily_delivery ({_COLUMNS}, state, variant)
+SELECT arrival.*, coalesce({{mark}}, CASE column2 WHEN '' THEN 'dead' ELSE 'ok' END), {{mark}}
+FROM (VALUES {{rows}}) AS arrival WHERE true ON CONFLICT DO NOTHING
 """  # noqa: S608  # our own words
 _LOCK = "pg_advisory_xact_lock(3247780347)"
 TAKE_TURN = f"SELECT {_LOCK}, set_config('idle_in_transaction_session_timeout', '60s', true)"
@@ -141,8 +143,8 @@ def _insertion(dialect: str, arrivals: Sequence[Arrival], state: str | None = No
         from classifaily_connectors.store.columns import pack
 
         return _INSERT_IN_TURN, (*map(pack, _TYPES, zip(*arrivals, strict=True)), state, variant)
-    rows = ((*each, state or ("ok" if each.event else "dead"), variant) for each in arrivals)
-    return text(_INSERT, dialect, len(arrivals), len(_TYPES) + 2), tuple(chain.from_iterable(rows))
+    statement = text(_INSERT, dialect, len(arrivals), len(_TYPES))
+    return statement, (state, variant, *chain.from_iterable(arrivals))
 
 
 def _contest(connection: sa.Connection, name: Name, rival: Arrival) -> bool:

@@ -12,9 +12,8 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -22,6 +21,9 @@ from typing_extensions import TypedDict
 from classifaily_connectors.errors import why
 from classifaily_connectors.models import Instant
 from classifaily_connectors.store.delivery import Arrival, Landed
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store.lanes import Lane
 
 logger = logging.getLogger("classifaily_connectors")
 
@@ -85,20 +87,23 @@ def _moment(value: object) -> float | None:
 
 
 class Intake:
-    """The way into the inbox from one event loop; `put` keeps a batch, and is awaited before the next.
+    """Takes deliveries in one event loop, batch after batch, through the `lane` to the inbox.
 
     `patience` is the seconds a commit may take before those who wait for it are told that the store is behind.
     """
 
-    def __init__(self, put: Callable[[list[Arrival]], Awaitable[list[Landed]]], *, patience: float) -> None:
+    def __init__(self, lane: Lane, *, patience: float) -> None:
         self.batches = 0
         self.behind = self._down = False
-        self._put, self._patience = put, patience
+        self._lane, self._patience = lane, patience
         self._loop = asyncio.get_running_loop()
+        # The same deliveries, in the same order: the lane takes from the one, perhaps in a thread, and the loop from
+        # the other, which also has those that are being committed.
         self._arrivals: deque[Arrival] = deque()
-        self._waiting: deque[tuple[int, asyncio.Future[Landed]]] = deque()  # for these and those being committed
+        self._waiting: deque[tuple[int, asyncio.Future[Landed]]] = deque()
         self._weight = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._writing = False
+        self._late: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -116,29 +121,26 @@ class Intake:
         self._weight += size
         self._waiting.append((size, kept))
         self._arrivals.append(arrival)
-        if self._writing is None:
-            self._writing = self._loop.create_task(self._write())  # it begins after the others that came with this one
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self._begin)  # after the others that came with this one
         return kept
 
-    async def _write(self) -> None:
-        while self._arrivals:
-            batch = [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
-            landed: Sequence[Landed | None] = [None] * len(batch)
-            problem = None
-            late = self._loop.call_later(self._patience, self._give_up)
-            try:
-                landed = [what for _arrival, what in zip(batch, await self._put(batch), strict=True)]
-            except Exception as error:  # noqa: BLE001  # whatever it was: nobody was told that it is kept
-                problem = error
-            late.cancel()
-            self._tell(landed, problem)
-        self._writing = None
+    def _begin(self) -> None:
+        self._late = self._loop.call_later(self._patience, self._give_up)
+        self._lane.begin(self._take, self._tell)
 
-    def _tell(self, landed: Sequence[Landed | None], problem: Exception | None) -> None:
+    def _take(self) -> list[Arrival]:
+        return [self._arrivals.popleft() for _ in range(min(BATCH, len(self._arrivals)))]
+
+    def _tell(self, size: int, outcome: list[Landed] | Exception, more: bool) -> None:
         self.batches += 1
         self.behind = False
+        if isinstance(outcome, list) and len(outcome) != size:
+            outcome = ValueError(f"told of {len(outcome)} of {size} deliveries")
+        problem = outcome if isinstance(outcome, Exception) else None
         self._say(problem)
-        for what in landed:
+        for what in [None] * size if isinstance(outcome, Exception) else outcome:
             weight, kept = self._waiting.popleft()
             self._weight -= weight
             if kept.done():
@@ -147,6 +149,14 @@ class Intake:
                 kept.set_exception(UnavailableError("down"))
             else:
                 kept.set_result(what)
+        if self._late:
+            self._late.cancel()
+        if more:
+            self._late = self._loop.call_later(self._patience, self._give_up)
+        elif self._arrivals:
+            self._begin()
+        else:
+            self._writing = False
 
     def _give_up(self) -> None:
         # Their commits may still come about: then the sender's next attempt is a repeat.

@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.errors import ConfigurationError, InvalidRequestError, SignatureError, why
 from classifaily_connectors.webhooks.counters import Counters
+from classifaily_connectors.webhooks.entrance import Entrance
 from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read
 from classifaily_connectors.webhooks.secrets import DEFAULT, VARIABLE, Given, Secrets, source_name
 from classifaily_connectors.webhooks.signature import SIGNATURE_HEADERS
 from classifaily_connectors.webhooks.telling import Telling, may_ask
 
 if TYPE_CHECKING:
-    from classifaily_connectors.store.delivery import Arrival, Landed
-    from classifaily_connectors.store.entrance import Entrance
     from classifaily_connectors.store.inbox import Inbox
 
 Scope = MutableMapping[str, Any]
@@ -40,6 +39,7 @@ PATH = "/classifaily/webhooks"
 MAX_BODY = 2**20
 PATIENCE = 5.0
 _JSON, _TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
+_KEPT = 204
 _LATER = (b"retry-after", b"10")
 _NAMES = {name: name.decode() for name in SIGNATURE_HEADERS}
 
@@ -93,7 +93,8 @@ class Receiver:
 
     def close(self) -> None:
         """Close the store's connections; nothing is under way any more."""
-        self._leave()
+        if self._entrance:
+            self._entrance.close()
         if not isinstance(self._store, str):
             self._store.close()
 
@@ -102,23 +103,14 @@ class Receiver:
         if self._telling:
             self._telling.stop()
 
-    async def _put(self, arrivals: list[Arrival]) -> list[Landed]:
-        if self._entrance is None:
-            self._entrance = (await asyncio.to_thread(self.open)).entrance()
-        return await self._entrance.put(arrivals)
-
-    def _leave(self) -> None:
-        if self._entrance:
-            self._entrance.close()
-            self._entrance = None
-
     def _here(self) -> tuple[Intake, Telling]:
         # What belongs to an event loop is made anew on another one: after a fork, or in the next test.
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._intake is None or self._telling is None:
-            self._leave()
-            self._loop = loop
-            self._intake = Intake(self._put, patience=self._patience)
+            if self._entrance:
+                self._entrance.close()
+            self._loop, self._entrance = loop, Entrance(self.open)
+            self._intake = Intake(self._entrance, patience=self._patience)
             self._telling = Telling(self.open)
         return self._intake, self._telling
 
@@ -185,7 +177,7 @@ class Receiver:
         self.counters.kept[landed] += 1
         if landed != "repeat":
             telling.wake()
-        return 204
+        return _KEPT
 
     def _refused(self, reason: str, status: int) -> int:
         self.counters.refused[reason] += 1
@@ -258,12 +250,14 @@ def _place(path: str, root: str) -> tuple[str, str | None]:
 
 
 async def _answer(send: Send, status: int, kind: bytes = b"", body: bytes = b"", *, allow: bytes = b"POST") -> None:
-    headers = [(b"content-type", kind)] if kind else []
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(_LATER)
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers.append((b"allow", allow))
-    if status != HTTPStatus.NO_CONTENT:
+    headers: list[tuple[bytes, bytes]] = []
+    if status != _KEPT:
+        if kind:
+            headers.append((b"content-type", kind))
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append(_LATER)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append((b"allow", allow))
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

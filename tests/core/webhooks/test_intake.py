@@ -7,14 +7,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from classifaily_connectors.store import Arrival
+from classifaily_connectors.store.lanes import TaskLane, ThreadLane
 from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read
 
 Put = Callable[[list[Arrival]], Any]
+WithIntake = Callable[..., Any]
 
 
 def arrival(number: int) -> Arrival:
@@ -25,17 +28,30 @@ def kind(each: Arrival) -> str:
     return ("new", "repeat", "conflict")[int(each.job_id) % 3]
 
 
-def with_intake(put: Put, use: Callable[[Intake], Any], *, patience: float = 60.0) -> Any:
-    async def aside(arrivals: list[Arrival]) -> Any:
-        return await asyncio.to_thread(put, arrivals)
+@pytest.fixture(params=["thread", "task"])
+def with_intake(request: pytest.FixtureRequest) -> WithIntake:
+    """Runs a coroutine function with an intake whose lane, of either kind, calls `put`."""
 
-    async def run() -> Any:
-        return await use(Intake(aside, patience=patience))
+    def with_intake(put: Put, use: Callable[[Intake], Any], *, patience: float = 60.0) -> Any:
+        async def aside(arrivals: list[Arrival]) -> Any:
+            return await asyncio.to_thread(put, arrivals)
 
-    return asyncio.run(run())
+        async def run() -> Any:
+            close = partial(closed.append, 1)
+            lane = ThreadLane(put, close) if request.param == "thread" else TaskLane(aside, close)
+            result = await use(Intake(lane, patience=patience))
+            lane.close()
+            return result
+
+        closed: list[int] = []
+        result = asyncio.run(run())
+        assert closed
+        return result
+
+    return with_intake
 
 
-def test_each_is_told_what_became_of_its_own() -> None:
+def test_each_is_told_what_became_of_its_own(with_intake: WithIntake) -> None:
     batches: list[int] = []
 
     def put(arrivals: list[Arrival]) -> list[str]:
@@ -57,7 +73,7 @@ def test_each_is_told_what_became_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("fault", [ValueError("the disk"), ["new"]], ids=["fails", "tells too little"])
-def test_nobody_is_told_that_it_is_kept_by_a_store_that_fails(fault: Any) -> None:
+def test_nobody_is_told_that_it_is_kept_by_a_store_that_fails(with_intake: WithIntake, fault: Any) -> None:
     def put(arrivals: list[Arrival]) -> list[str]:
         if any(int(each.job_id) < 2 for each in arrivals):
             if isinstance(fault, Exception):
@@ -76,7 +92,7 @@ def test_nobody_is_told_that_it_is_kept_by_a_store_that_fails(fault: Any) -> Non
     with_intake(put, several)
 
 
-def test_a_commit_that_takes_too_long_lets_nobody_wait(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_commit_that_takes_too_long_lets_nobody_wait(with_intake: WithIntake) -> None:
     gate = threading.Event()
     put_down: list[str] = []
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from classifaily_connectors.store.lanes import TaskLane
 from classifaily_connectors.webhooks import sign
 from classifaily_connectors.webhooks.receiver import PATH, Receiver
 
@@ -114,10 +115,10 @@ def test_a_store_that_cannot_be_opened_yet_is_tried_again(tmp_path: Path) -> Non
 @given(path=st.text(), root=st.text(max_size=5), body=st.binary(max_size=40), method=st.sampled_from(["GET", "POST"]))
 def test_whatever_arrives_has_an_answer(path: str, root: str, body: bytes, method: str) -> None:
     class Memory:
-        def entrance(self) -> Memory:
-            return self
+        def lane(self) -> TaskLane:
+            return TaskLane(self.put, lambda: None)
 
-        async def put(self, arrivals: list[Any]) -> list[str]:
+        async def put(self, arrivals: list[Any]) -> list[Any]:
             return ["new"] * len(arrivals)
 
         def head(self) -> int:

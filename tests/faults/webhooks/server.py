@@ -10,12 +10,13 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from typing import Any
 
 import sqlalchemy as sa
 
 from classifaily_connectors.store import Inbox
-from classifaily_connectors.store.entrance import Entrance
+from classifaily_connectors.store.inbox_landing import Batch
 from classifaily_connectors.webhooks import intake
 from classifaily_connectors.webhooks.receiver import Receiver
 from classifaily_connectors.webhooks.serving import Serving
@@ -31,19 +32,19 @@ def careless(inbox: Inbox) -> None:
 
 
 def hasty(_inbox: Inbox) -> None:
-    keep, put = intake.Intake.keep, Entrance.put
+    keep, insertion = intake.Intake.keep, Batch.insertion
     under_way = set[asyncio.Future[Any]]()
 
     async def keep_later(self: intake.Intake, arrival: Any) -> str:
         under_way.add(keep(self, arrival))
         return "new"
 
-    async def put_slowly(self: Entrance, arrivals: Any) -> Any:
-        await asyncio.sleep(0.02)
-        return await put(self, arrivals)
+    def insert_slowly(self: Batch, dialect: str) -> Any:
+        time.sleep(0.02)
+        return insertion(self, dialect)
 
     intake.Intake.keep = keep_later  # type: ignore[method-assign,assignment]
-    Entrance.put = put_slowly  # type: ignore[method-assign]
+    Batch.insertion = insert_slowly  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
