@@ -33,9 +33,10 @@ class Entrance:
             self._lane.begin(take, tell)
 
     def close(self) -> None:
-        """See `Lane`; what a parent process opened is left to it."""
-        if self._lane is not None and self._pid == os.getpid():
-            self._lane.close()
+        """See `Lane`; harmless when called again. What a parent process opened is left to it."""
+        lane, self._lane = self._lane, None
+        if lane is not None and self._pid == os.getpid():
+            lane.close()
 
     async def _begin(self, take: Take, tell: Tell) -> None:
         try:

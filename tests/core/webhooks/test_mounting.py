@@ -73,6 +73,22 @@ def test_under_a_framework_without_a_lifespan(tmp_path: Path) -> None:
     receiver.close()
 
 
+def test_a_closed_receiver_may_be_used_again(tmp_path: Path) -> None:
+    receiver = Receiver(f"sqlite:///{tmp_path}/inbox.db", SECRET)
+
+    async def again_and_again() -> list[int]:
+        statuses: list[int] = []
+        for _ in range(3):
+            statuses.append(await call(receiver, PATH))
+            receiver.close()
+            receiver.close()
+        return statuses
+
+    assert asyncio.run(again_and_again()) == [204] * 3
+    assert [each.repeats for each in receiver.open().after(0)] == [2]
+    receiver.close()
+
+
 def test_the_lifespan_of_a_server(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
