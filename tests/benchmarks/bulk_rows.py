@@ -60,7 +60,7 @@ def table(client: ClassifailyClient, folder: Path, rows: int, kind: str) -> list
         file.writelines(f"{n},row number {n} was charged twice\n" for n in range(rows))
     clock = Clock(rows)
     done = classify_table(
-        client, source, text="body", categories=CATEGORIES, output=folder / f"{rows}.{kind}", progress=clock,
+        client, source, text="body", categories=CATEGORIES, output=folder / f"labelled-{rows}.{kind}", progress=clock,
         ledger=f"sqlite:///{folder}/{rows}-{kind}.db",
     )  # fmt: skip
     assert done.stats.statuses["completed"] == rows
