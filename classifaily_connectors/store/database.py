@@ -82,15 +82,19 @@ def open_engine(url: str, *, alone: bool = False) -> sa.Engine:
     raise ConfigurationError(f"no driver {driver!r} for the store: pip install 'classifaily-connectors[postgres]'")
 
 
-async def connect(url: str) -> AsyncConnection:
+async def connect(url: str | sa.URL) -> AsyncConnection:
     """A connection to PostgreSQL that belongs to the event loop, and commits every statement by itself."""
     import psycopg
 
-    address = _parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return await psycopg.AsyncConnection.connect(address, autocommit=True, options=_OPTIONS, **_REACH)
+    # Read by SQLAlchemy as an engine's is: its URLs say some things in other words than libpq's, such as several hosts.
+    parsed = _parse(url)
+    words, options = parsed.get_dialect()().create_connect_args(parsed)
+    return await psycopg.AsyncConnection.connect(
+        *words, **{**options, "autocommit": True, "options": _OPTIONS, **_REACH}
+    )
 
 
-def _parse(url: str) -> sa.URL:
+def _parse(url: str | sa.URL) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except ArgumentError:

@@ -50,7 +50,7 @@ class Inbox(Store):
         """`put` for the running event loop."""
         self._after_fork()
         if self._shared:
-            return postgres_lane(self._engine.url.render_as_string(hide_password=False), self._settle)
+            return postgres_lane(self._engine.url, self._settle)
         return sqlite_lane(self._solo, self._settle)
 
     def _put(self, batch: Batch) -> list[Landed]:

@@ -2,7 +2,7 @@
 
 The law of this file: the loop goes on while the database works, and the next batch is on its way as soon as the last
 one is in. SQLite has a thread, which does little but wait for it: whenever it needs the interpreter it has to take it
-from the loop, and that costs both of them more than the batch. PostgreSQL is spoken to by the loop itself.
+from the loop, which holds up both. PostgreSQL is spoken to by the loop itself.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def sqlite_lane(engine: sa.Engine, settle: Settle) -> Lane:
     return ThreadLane(put, put.close)
 
 
-def postgres_lane(url: str, settle: Settle) -> Lane:
+def postgres_lane(url: sa.URL, settle: Settle) -> Lane:
     """A lane on a connection of its own; `settle` is called, in a thread, for a batch of which not all was new."""
     put = _PutPostgres(url, settle)
     return TaskLane(put, put.close)
@@ -135,7 +135,7 @@ class _PutSqlite:
 
 
 class _PutPostgres:
-    def __init__(self, url: str, settle: Settle) -> None:
+    def __init__(self, url: sa.URL, settle: Settle) -> None:
         self._url, self._settle = url, settle
         self._connection: AsyncConnection | None = None
 

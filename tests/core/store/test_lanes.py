@@ -31,29 +31,18 @@ def inbox(url: str) -> Iterator[Inbox]:
         yield inbox
 
 
-def through(lane: Lane, *batches: list[Arrival]) -> Any:
+async def through(lane: Lane, *batches: list[Arrival]) -> list[Any]:
     """What became of the batches, which are there to be taken from the beginning."""
+    waiting, ended, outcomes = deque(batches), asyncio.Event(), list[Any]()
 
-    async def run() -> list[Any]:
-        waiting, ended, outcomes = deque(batches), asyncio.Event(), list[Any]()
+    def tell(size: int, outcome: Any, more: bool) -> None:
+        outcomes.append((size, outcome))
+        if not more:
+            ended.set()
 
-        def tell(size: int, outcome: Any, more: bool) -> None:
-            outcomes.append((size, outcome))
-            if not more:
-                ended.set()
-
-        lane.begin(lambda: waiting.popleft() if waiting else [], tell)
-        await ended.wait()
-        return outcomes
-
-    return run()
-
-
-def in_a_loop(work: Callable[[], Any]) -> Any:
-    async def run() -> Any:
-        return await work()
-
-    return asyncio.run(run())
+    lane.begin(lambda: waiting.popleft() if waiting else [], tell)
+    await ended.wait()
+    return outcomes
 
 
 def test_a_lane_keeps_what_put_keeps(inbox: Inbox) -> None:
@@ -65,14 +54,14 @@ def test_a_lane_keeps_what_put_keeps(inbox: Inbox) -> None:
         [arrival(str(number)) for number in range(100, 500)],
     ]
 
-    async def work() -> Any:
+    async def work() -> list[Any]:
         lane = inbox.lane()
         try:
             return await through(lane, *batches)
         finally:
             lane.close()
 
-    outcomes = in_a_loop(work)
+    outcomes = asyncio.run(work())
     assert outcomes[:4] == [
         (3, ["new", "new", "repeat"]),
         (1, ["new"]),
@@ -93,14 +82,14 @@ def test_a_batch_that_fails_is_told_so_and_the_next_is_kept(inbox: Inbox) -> Non
     """What the one asked for is undone, and the connection can be used again."""
     torn = arrival("2")._replace(digest=None)  # type: ignore[arg-type]  # no column takes that
 
-    async def work() -> Any:
+    async def work() -> list[Any]:
         lane = inbox.lane()
         outcomes = await through(lane, [arrival("1")], [arrival("3"), torn], [arrival("3")])
         outcomes += await through(lane, [arrival("4")])
         lane.close()
         return outcomes
 
-    first, failed, *later = in_a_loop(work)
+    first, failed, *later = asyncio.run(work())
     assert (first, later) == ((1, ["new"]), [(1, ["new"]), (1, ["new"])])
     assert failed[0] == 2
     assert isinstance(failed[1], Exception)
@@ -110,7 +99,7 @@ def test_a_batch_that_fails_is_told_so_and_the_next_is_kept(inbox: Inbox) -> Non
 def test_a_connection_that_is_lost_while_idle_costs_no_batch(postgres: Callable[[], str]) -> None:
     with closing(Inbox(postgres())) as inbox:
 
-        async def work() -> Any:
+        async def work() -> list[Any]:
             lane = inbox.lane()
             outcomes = await through(lane, [arrival("1")])
             with inbox._begin() as connection:
@@ -120,7 +109,7 @@ def test_a_connection_that_is_lost_while_idle_costs_no_batch(postgres: Callable[
             lane.close()
             return outcomes
 
-        assert in_a_loop(work) == [(1, ["new"]), (1, ["new"])]
+        assert asyncio.run(work()) == [(1, ["new"]), (1, ["new"])]
 
 
 def test_a_loop_that_ends_leaves_its_lane_in_peace(inbox: Inbox) -> None:
@@ -132,7 +121,7 @@ def test_a_loop_that_ends_leaves_its_lane_in_peace(inbox: Inbox) -> None:
         lane.begin(lambda: [batch.pop()] if batch else [], lambda *_: None)
         return lane
 
-    in_a_loop(work).close()
+    asyncio.run(work()).close()
     assert inbox.put([arrival("1")])[0] in ("new", "repeat")
 
 
@@ -151,3 +140,19 @@ def test_postgresql_reads_a_packed_column(postgres: Callable[[], str], element: 
     with psycopg.connect(postgres().replace("+psycopg", "")) as connection:
         [[found]] = connection.execute(f"SELECT %b::{element}[]", [pack(element, values)])  # type: ignore[arg-type]
     assert found == values
+
+
+def test_a_url_with_several_hosts_is_read_as_an_engines_is(postgres: Callable[[], str]) -> None:
+    """The first of them answers nothing: the second is asked."""
+    server, _, database = postgres().rpartition("/")
+    user, _, address = server.rpartition("@")
+    url = f"{user}@/{database}?host=127.0.0.1:9&host={address}"
+
+    async def work(inbox: Inbox) -> list[Any]:
+        lane = inbox.lane()
+        outcomes = await through(lane, [arrival("1")])
+        lane.close()
+        return outcomes
+
+    with closing(Inbox(url)) as inbox:
+        assert asyncio.run(work(inbox)) == [(1, ["new"])]
