@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from classifaily_connectors.store.database import open_engine, opening
+from classifaily_connectors.store.forks import at_work
 from classifaily_connectors.store.migrations import migrate
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        with opening(url):
+        with opening(url), at_work:
             self._engine = open_engine(url)
             try:
                 migrate(self._engine)
@@ -65,10 +66,10 @@ class Store:
     def _begin(self, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE") -> Generator[sa.Connection]:
         self._after_fork()
         if mode == "DEFERRED":
-            with self._reader.begin() as connection:
+            with at_work, self._reader.begin() as connection:
                 yield connection
         else:
-            with self._lock, self._engine.begin() as connection:
+            with at_work, self._lock, self._engine.begin() as connection:
                 yield connection
 
     def _alone(self, work: Callable[[sa.Connection], T]) -> T:
@@ -77,14 +78,14 @@ class Store:
         A connection that was lost while it was idle is noticed here, as nobody pings it, and `work` is done once more.
         """
         self._after_fork()
-        with self._solo.connect() as connection:
+        with at_work, self._solo.connect() as connection:
             try:
                 return work(connection)
             except Exception as error:
                 if not _lost(connection, error):
                     raise
                 connection.invalidate()
-        with self._solo.connect() as connection:
+        with at_work, self._solo.connect() as connection:
             return work(connection)
 
     def _now(self, connection: sa.Connection) -> float:

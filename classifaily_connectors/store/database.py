@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.store import forks
 
 try:
     import sqlalchemy as sa
@@ -122,6 +123,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     )
     sa_event.listen(engine, "connect", _on_connect)
     sa_event.listen(engine, "begin", _on_begin)
+    forks.put_away(engine, sa.Engine.dispose)
     return engine
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, cast
 
+from classifaily_connectors.store import forks
 from classifaily_connectors.store.database import connect
 from classifaily_connectors.store.inbox_landing import Batch, Statement, counted, told
 
@@ -117,10 +118,16 @@ class _PutSqlite:
     def __init__(self, engine: sa.Engine, settle: Settle) -> None:
         self._engine, self._settle = engine, settle
         self._connection: sa.PoolProxiedConnection | None = None
+        forks.put_away(self, _PutSqlite.close)
 
     def __call__(self, arrivals: list[Arrival]) -> list[Landed]:
+        with forks.at_work:
+            return self._put(arrivals)
+
+    def _put(self, arrivals: list[Arrival]) -> list[Landed]:
         if self._connection is None:
             self._connection = self._engine.raw_connection()
+            self._connection.detach()  # closed by us, and not kept by the pool
             self._cursor = cast("sqlite3.Cursor", self._connection.cursor())
         batch = Batch(arrivals)
         self._cursor.execute(*batch.insertion("sqlite"))
@@ -132,6 +139,7 @@ class _PutSqlite:
         if self._connection is not None:
             self._cursor.close()
             self._connection.close()
+            self._connection = None
 
 
 class _PutPostgres:

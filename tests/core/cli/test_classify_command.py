@@ -147,7 +147,7 @@ def test_kill_9_and_the_same_command_again(
     """Killed half-way; the same command goes on, and nothing is paid twice."""
     many = tmp_path / "many.csv"
     many.write_text("id,body\n" + "".join(f"{n},ticket {n}\n" for n in range(3000)))
-    sandbox.inject(Fault(kind="delay", method="POST", seconds=0.2, times=None))
+    sandbox.inject(Fault(kind="delay", method="POST", seconds=0.5, times=None))
     words = ["classify", str(many), *ASK, "-o", "x.csv", "--batch-size", "20", "--concurrency", "4"]
     with subprocess.Popen([*line, *words], cwd=tmp_path, env=environment) as process:
         deadline = time.monotonic() + 60
@@ -168,7 +168,7 @@ def test_kill_9_and_the_same_command_again(
 def test_interrupted(line: list[str], environment: dict[str, str], sandbox: Sandbox, tmp_path: Path) -> None:
     many = tmp_path / "many.csv"
     many.write_text("body\n" + "".join(f"ticket {n}\n" for n in range(3000)))
-    sandbox.inject(Fault(kind="delay", method="POST", seconds=0.2, times=None))
+    sandbox.inject(Fault(kind="delay", method="POST", seconds=0.5, times=None))
     words = ["classify", str(many), *ASK, "-o", "x.csv", "--batch-size", "20"]
     with subprocess.Popen([*line, *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
