@@ -19,6 +19,8 @@ import pytest
 
 from classifaily_connectors.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PLATFORMS = ("airflow", "prefect", "dagster")
 

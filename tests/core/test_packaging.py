@@ -24,6 +24,8 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Canned
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".venvs" / "tools" / "bin"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

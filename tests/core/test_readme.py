@@ -12,6 +12,8 @@ import pytest
 
 from classifaily_connectors.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 PLATFORMS = ("airflow", "prefect", "dagster")

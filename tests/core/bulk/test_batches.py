@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from classifaily_connectors import ClassifailyError, PlanRestrictionError
-from classifaily_connectors.bulk import engine
+from classifaily_connectors.bulk import engine, source
 from classifaily_connectors.sandbox import Fault
 
 if TYPE_CHECKING:
     from conftest import Shop
 
 ROWS = [f"invoice {n}" for n in range(120)]
+
+
+@pytest.fixture(autouse=True)
+def _lists_are_never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is."""
+    monkeypatch.setattr(source, "_PULL", 60.0)
 
 
 def _calls(shop: Shop, path: str = "/batch") -> list[int | None]:

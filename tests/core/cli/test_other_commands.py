@@ -13,6 +13,8 @@ from classifaily_connectors.sandbox import Fault
 if TYPE_CHECKING:
     from classifaily_connectors.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 ASK = ("--text", "body", "--categories", "billing,technical")
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from classifaily_connectors.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 TOPICS = """
 name: Ticket topics
 categories:

@@ -20,6 +20,8 @@ from classifaily_connectors.webhooks import Receiver
 from classifaily_connectors.webhooks.secrets import Secrets
 from classifaily_connectors.webhooks.serving import Serving
 
+pytestmark = pytest.mark.slow
+
 SECRET = "whsec-for-the-tests-of-commands"
 Command = Callable[..., Any]
 

@@ -19,6 +19,8 @@ from classifaily_connectors.webhooks import sign
 if TYPE_CHECKING:
     from conftest import Command
 
+pytestmark = pytest.mark.slow
+
 SECRET = "whsec-of-the-command"
 EVENT = b'{"event":"job.completed","id":"84"}'
 

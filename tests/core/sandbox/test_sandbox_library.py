@@ -21,6 +21,8 @@ from starlette.routing import Mount
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.sandbox import DEFAULT_KEY, Fault, Sandbox, Switches, create_app
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-c", "from classifaily_connectors.cli import main; main()", "sandbox"]
 
 

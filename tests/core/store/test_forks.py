@@ -15,6 +15,8 @@ import pytest
 
 from classifaily_connectors.store import Arrival, Inbox, Ledger, forks
 
+pytestmark = pytest.mark.slow
+
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 PROGRAM = Path(__file__).with_name("forking_program.py")
 

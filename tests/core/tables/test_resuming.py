@@ -34,6 +34,8 @@ from classifaily_connectors.tables.chunks import CHUNK
 if TYPE_CHECKING:
     from classifaily_connectors.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 ROWS = 3000
 CATEGORIES = ["billing", "technical"]
 

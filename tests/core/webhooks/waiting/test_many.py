@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from classifaily_connectors.webhooks import await_for_job, readers
 
 from .conftest import NEVER, Yard, until
+
+pytestmark = pytest.mark.slow
 
 MANY = 1000
 POLL = 0.05

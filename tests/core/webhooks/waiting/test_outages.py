@@ -17,6 +17,8 @@ from classifaily_connectors.webhooks import check_job, wait_for_job
 
 from .conftest import NEVER, SECRET, SOON, Yard, all_asked, until
 
+pytestmark = pytest.mark.slow
+
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 PROGRAM = Path(__file__).with_name("waiting_program.py")
