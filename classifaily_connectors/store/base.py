@@ -48,8 +48,9 @@ class Store:
 
     def close(self) -> None:
         """Close the connections; the store may be used again."""
-        self._engine.dispose()
-        self._solo.dispose()
+        with at_work:
+            self._engine.dispose()
+            self._solo.dispose()
 
     @property
     def _shared(self) -> bool:

@@ -24,7 +24,7 @@ logger = logging.getLogger("classifaily_connectors")
 
 
 class Gate:
-    """Threads are inside while they use a store, as deep as they like; none enters while there is a fork."""
+    """Threads are inside while they use or close a store, as deep as they like; none enters while there is a fork."""
 
     def __init__(self) -> None:
         self._moved = threading.Condition(threading.Lock())
@@ -79,7 +79,7 @@ _lock = threading.Lock()
 
 
 def put_away(holder: T, close: Callable[[T], None]) -> None:
-    """Before a fork, `close(holder)` is called to close its SQLite connections; `holder` opens others when it must."""
+    """Before a fork, with nobody inside, `close(holder)` closes its SQLite connections; it opens others later."""
     with _lock:
         _open[holder] = close
 

@@ -118,7 +118,7 @@ class _PutSqlite:
     def __init__(self, engine: sa.Engine, settle: Settle) -> None:
         self._engine, self._settle = engine, settle
         self._connection: sa.PoolProxiedConnection | None = None
-        forks.put_away(self, _PutSqlite.close)
+        forks.put_away(self, _PutSqlite._disconnect)
 
     def __call__(self, arrivals: list[Arrival]) -> list[Landed]:
         with forks.at_work:
@@ -136,6 +136,10 @@ class _PutSqlite:
         return self._settle(batch, inserted) if landed is None else landed
 
     def close(self) -> None:
+        with forks.at_work:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._cursor.close()
             self._connection.close()

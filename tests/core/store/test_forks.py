@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -10,10 +11,14 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from classifaily_connectors.store import Arrival, Inbox, Ledger, forks
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store.lanes import Lane
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +126,30 @@ def test_nobody_enters_before_the_last_of_several_forks() -> None:
     gate.open()
     worker.join()
     assert inside.is_set()
+
+
+@on_sqlite
+def test_whoever_closes_waits_for_a_fork_too(url: str) -> None:
+    """SQLite's own locks must not be held by a thread that the child does not have."""
+
+    async def lane_in_use(inbox: Inbox) -> Lane:
+        lane, told = inbox.lane(), asyncio.Event()
+        batches = iter([[Arrival("default", "job.completed", "1", b"digest", 1e9, None, b"{}")]])
+        lane.begin(lambda: next(batches, []), lambda *_: told.set())
+        await told.wait()
+        return lane
+
+    inbox = Inbox(url)
+    lane = asyncio.run(lane_in_use(inbox))
+    for each in (lane, inbox):
+        assert forks.at_work.shut()
+        closing = threading.Thread(target=each.close)
+        closing.start()
+        closing.join(0.2)
+        waited = closing.is_alive()
+        forks.at_work.open()
+        closing.join()
+        assert waited
 
 
 def test_a_fork_does_not_wait_for_ever_and_says_so(
