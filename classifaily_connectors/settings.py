@@ -11,6 +11,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -29,11 +30,24 @@ MAX_TIMEOUT = 1e9
 logger = logging.getLogger("classifaily_connectors")
 
 
+class ApiKey(SecretStr):
+    """A key that is neither printed nor pickled: a pickle holds its content in the clear."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key cannot be pickled: let the other process read CLASSIFAILY_KEY for itself")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A checked key, address and timeout; safe to print."""
+    """A checked key, address and timeout; safe to print, and refused by pickle."""
 
-    api_key: SecretStr
+    api_key: ApiKey
     base_url: str
     timeout: float | None = None
 
@@ -62,7 +76,7 @@ def as_secret(value: str | SecretStr | None) -> SecretStr | None:
     return SecretStr(value) if isinstance(value, str) else value
 
 
-def _checked_key(given: SecretStr | None) -> SecretStr:
+def _checked_key(given: SecretStr | None) -> ApiKey:
     if given is None:
         given = as_secret(next(filter(None, map(os.environ.get, KEY_VARIABLES)), ""))
     key = given.get_secret_value().strip() if given else ""
@@ -71,7 +85,7 @@ def _checked_key(given: SecretStr | None) -> SecretStr:
         problem = f"no API key: pass api_key or set {KEY_VARIABLES[0]} (create one under API Keys in the dashboard)"
     elif not key.isascii() or not key.isprintable() or " " in key:
         problem = "api_key holds a blank, a control or a non-ASCII character: copy it again from the dashboard"
-    wrapped = SecretStr(key)
+    wrapped = ApiKey(key)
     foreign = not key.startswith(KEY_PREFIX)
     del key  # a traceback printed with its locals must not hold the bare key
     if problem:

@@ -11,19 +11,19 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
-from pydantic import SecretStr
-
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.models import as_list, as_map
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Send
-from classifaily_connectors.settings import Settings, as_secret, checked_base_url
+from classifaily_connectors.settings import ApiKey, Settings, as_secret, checked_base_url
 from classifaily_connectors.store.delivery import Delivery
 from classifaily_connectors.transport import SyncTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import SecretStr
 
     from classifaily_connectors.operations.effects import Operation
     from classifaily_connectors.store import Inbox
@@ -120,7 +120,7 @@ def feed_settings(store: str, source: str, secret: str | SecretStr | None) -> Se
     if found is None:
         raise ConfigurationError(f"the feed of source {source!r} needs its webhook secret: CLASSIFAILY_WEBHOOK_SECRET")
     path = "" if source == "default" else f"/{source}"
-    return Settings(SecretStr(feed_token(found)), f"{address}{path}")
+    return Settings(ApiKey(feed_token(found)), f"{address}{path}")
 
 
 def after(context: Context, seq: int, *, limit: int = _LIMIT, wait: float = 0.0) -> Operation[list[Delivery]]:

@@ -79,7 +79,8 @@ class ClassifailyCredentials(CredentialsBlock):
         Raises ConfigurationError when there is no key, or key or address cannot work.
         """
         settings = Settings.resolve()
-        return cls(api_key=settings.api_key, base_url=settings.base_url)
+        # A block may travel to another process; the settings' own key refuses to.
+        return cls(api_key=SecretStr(settings.api_key.get_secret_value()), base_url=settings.base_url)
 
     def get_client(self, *_: Any, **options: Any) -> ClassifailyClient:
         """A new client, to be used as a context manager; `options` are those of `ClassifailyClient`, e.g. `retry`."""

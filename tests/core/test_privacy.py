@@ -272,6 +272,18 @@ def test_a_client_is_not_pickled() -> None:
                 work(client)
 
 
+def test_settings_are_copied_but_not_pickled() -> None:
+    """A SecretStr is printed as asterisks and pickled in the clear."""
+    with ClassifailyClient(KEY) as client:
+        settings = client.settings
+    assert copy.copy(settings) == copy.deepcopy(settings) == settings
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        for held in (settings, settings.api_key, {"settings": [settings]}):
+            with pytest.raises(TypeError, match="cannot be pickled") as caught:
+                pickle.dumps(held, protocol)
+            assert not secrets(str(caught.value))
+
+
 @pytest.mark.parametrize("key", [f"{KEY} {KEY}", f"{KEY}\n{KEY}", f"{KEY}ü", f"other_{KEY}"])
 def test_a_key_that_is_refused_is_not_repeated(key: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """A key in the wrong form, or one we only warn of, is still somebody's key."""
