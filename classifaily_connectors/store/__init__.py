@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from classifaily_connectors.store.delivery import Arrival, Delivery, Expectation, InboxStats
+from classifaily_connectors.store.delivery import Arrival, Delivery, Expectation, FeedEnd, InboxStats
 from classifaily_connectors.store.entry import SUBMITTED, Entry, LedgerStats, RunInfo
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "Delivery",
     "Entry",
     "Expectation",
+    "FeedEnd",
     "Inbox",
     "InboxStats",
     "Ledger",

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from classifaily_connectors.store.database import open_engine, opening
 from classifaily_connectors.store.forks import at_work
-from classifaily_connectors.store.migrations import migrate
+from classifaily_connectors.store.migrations import identity, migrate
 
 T = TypeVar("T")
 
@@ -51,6 +51,14 @@ class Store:
         with at_work:
             self._engine.dispose()
             self._solo.dispose()
+
+    @property
+    def identity(self) -> str:
+        """The database's own id, made with its first table; a backup and what is restored from it have the same.
+
+        Asked of the database each time: another one may have taken its place.
+        """
+        return str(self._alone(lambda connection: connection.execute(_IDENTITY).scalar_one()))
 
     @property
     def _shared(self) -> bool:
@@ -96,6 +104,7 @@ class Store:
         return time.time()
 
 
+_IDENTITY = sa.select(identity.c.id)
 _PG_NOW = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))
 
 

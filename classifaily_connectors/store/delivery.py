@@ -29,6 +29,13 @@ class Arrival(NamedTuple):
     body: bytes
 
 
+class FeedEnd(NamedTuple):
+    """Where a feed ends: the `identity` of its store, and the number of the newest delivery (0 when there is none)."""
+
+    store: str
+    head: int
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A stored delivery.

@@ -18,13 +18,14 @@ from classifaily_connectors.store.delivery import (
     Arrival,
     Delivery,
     Expectation,
+    FeedEnd,
     InboxStats,
     Landed,
     SettledBy,
 )
 from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, Batch, land
 from classifaily_connectors.store.lanes import Lane, postgres_lane, sqlite_lane
-from classifaily_connectors.store.migrations import delivery, expectation, mark
+from classifaily_connectors.store.migrations import delivery, expectation, identity, mark
 from classifaily_connectors.store.statements import slices
 
 TOMBSTONES = 400 * 86400.0
@@ -102,6 +103,14 @@ class Inbox(Store):
     def head(self) -> int:
         """The number of the newest delivery; 0 when there is none."""
         return int(self._read(_HEAD)[0][0])
+
+    def end(self) -> FeedEnd:
+        """Which store this is and the number of its newest delivery, both of one moment.
+
+        A reader whose place in the feed is of another store, or beyond this end, has to begin anew.
+        """
+        store, head = self._read(_END)[0]
+        return FeedEnd(str(store), int(head))
 
     def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
         return self._alone(lambda connection: connection.execute(query).all())
@@ -264,3 +273,4 @@ SELECT {", ".join(each.name for each in _LISTED)} FROM classifaily_delivery WHER
 """  # noqa: S608  # our own words
 """What `Inbox.after` asks, for a connection to PostgreSQL that is not the inbox's; its rows make a `Delivery`."""
 _HEAD = sa.select(sa.func.coalesce(sa.func.max(delivery.c.seq), 0))
+_END = sa.select(sa.select(identity.c.id).scalar_subquery(), _HEAD.scalar_subquery())
