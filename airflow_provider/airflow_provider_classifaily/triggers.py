@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WATERMARK = "classifaily_deliveries_seen"
 EVENTS = ("job.completed", "job.failed", "batch.completed")
+KNOWN = (*EVENTS, "batch.failed")
+"""What `events` may name: the documented ends of jobs, and the one they suggest."""
 
 
 class ClassifailyJobTrigger(BaseTrigger):
@@ -81,10 +83,12 @@ class ClassifailyJobTrigger(BaseTrigger):
 class ClassifailyEventTrigger(BaseEventTrigger):
     """Fires for the webhooks that arrive: for an `AssetWatcher`, so that finished jobs schedule a DAG.
 
-    `events` names those that count; None is all, our own pings and events yet unknown included. What arrived within
-    `poll_seconds` is one event, `{job_ids, source}`. On Airflow 3.3 or newer a watermark is kept in the asset's state
-    store, and what arrived while the triggerer was down is told afterwards (a delivery may be told twice, never not at
-    all); before, it begins with what arrives next.
+    `events` names those that count, or the one that does; None or "*" is all, our own pings and events yet unknown too.
+    What arrived within `poll_seconds` is one event, `{job_ids, source}`. On Airflow 3.3 or newer a watermark is kept in
+    the state store of each watched asset, and what arrived while the triggerer was down is told afterwards (a delivery
+    may be told twice, never not at all); before, it begins with what arrives next.
+
+    Raises ValueError for a name that no event has.
     """
 
     def __init__(
@@ -92,13 +96,13 @@ class ClassifailyEventTrigger(BaseEventTrigger):
         *,
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
         source: str = "default",
-        events: Sequence[str] | None = EVENTS,
+        events: Iterable[str] | str | None = EVENTS,
         poll_seconds: float = 1.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.classifaily_conn_id = classifaily_conn_id
         self.source = source
-        self.events = None if events is None else list(events)
+        self.events = checked_events(events)
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -141,17 +145,43 @@ class ClassifailyEventTrigger(BaseEventTrigger):
             return []
 
     async def _watermark(self, feed: Feed) -> int:
-        kept = None if self._state is None else await self._state.aget(WATERMARK)
-        if kept is not None:
-            return int(kept)
+        """Where to go on: after what every asset has been told of; a new asset begins with what arrives next."""
+        kept = [await state.aget(WATERMARK) for state in self._states]
+        known = [int(each) for each in kept if each is not None]
+        if known:
+            return min(known)
         head = await asyncio.to_thread(feed.head)
         await self._remember(head)
         return head
 
     async def _remember(self, seen: int) -> None:
-        if self._state is not None:
-            await self._state.aset(WATERMARK, seen)
+        for state in self._states:
+            await state.aset(WATERMARK, seen)
 
     @property
-    def _state(self) -> Any:
-        return getattr(self, "asset_state_store", None)  # Airflow 3.3 or newer
+    def _states(self) -> list[Any]:
+        """The state store of each asset that is watched (Airflow 3.3 or newer): equal triggers of several are one."""
+        states = getattr(self, "asset_state_store", None)
+        if states is None:
+            return []
+        # Airflow looks one up by its asset, and tells a trigger of no asset.
+        named: list[Any] = [each for by in ("_by_name", "_by_uri") for each in getattr(states, by, {}).values()]
+        return named or [states]
+
+
+def checked_events(events: Iterable[str] | str | None) -> list[str] | None:
+    """The names of events in one order, whatever they came in: Airflow tells triggers apart by their arguments.
+
+    None is all of them. Raises ValueError for a name that no event has, and when there is none.
+    """
+    if events is None:
+        return None
+    names = [events] if isinstance(events, str) else list(events)
+    if names == ["*"]:
+        return None
+    for name in names:
+        if name not in KNOWN:
+            raise ValueError(f"events holds {name!r}; it may hold {', '.join(KNOWN)}; None is all")
+    if not names:
+        raise ValueError("events is empty: nothing would ever fire; None is all")
+    return [each for each in KNOWN if each in names]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow_kit import AIRFLOW_HOME, KEY, RunDag
 
-from airflow_provider_classifaily.triggers import ClassifailyEventTrigger, ClassifailyJobTrigger
+from airflow_provider_classifaily.triggers import WATERMARK, ClassifailyEventTrigger, ClassifailyJobTrigger
 from classifaily_connectors import ClassifailyClient
 from classifaily_connectors.sandbox import Fault, Sandbox, SandboxClock, Switches
 from classifaily_connectors.store import Inbox
@@ -234,3 +234,67 @@ def test_the_event_trigger_tells_what_arrives(connected: Sandbox) -> None:
     payload = asyncio.run(watch())
     assert all(each.startswith("completed-") for each in payload["job_ids"])
     assert (bool(payload["job_ids"]), payload["source"]) == (True, "default")
+
+
+class AssetState:
+    """One asset's state store, as Airflow 3.3 hands it to a trigger."""
+
+    def __init__(self, **kept: Any) -> None:
+        self.kept = kept
+
+    async def aget(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        self.kept[key] = value
+
+
+def test_several_assets_share_a_trigger_and_each_has_its_watermark(connected: Sandbox) -> None:
+    """Equal triggers are one to Airflow, whose accessor then refuses to say which asset's store is meant."""
+    context = pytest.importorskip("airflow.sdk.execution_time.context")
+    if not hasattr(context, "AssetStateStoreAccessors"):
+        pytest.skip("Airflow 3.3 has asset state stores")
+    from airflow.sdk.definitions.asset import AssetNameRef, AssetUriRef
+
+    for number in range(3):
+        deliver(f"before-{number}")
+    orders, bills, new = AssetState(**{WATERMARK: 3}), AssetState(**{WATERMARK: 2}), AssetState()
+    trigger = ClassifailyEventTrigger(poll_seconds=0.01)
+    trigger.asset_state_store = context.AssetStateStoreAccessors(
+        inlets=[AssetNameRef("orders"), AssetNameRef("bills"), AssetUriRef("file://new")]
+    )
+    trigger.asset_state_store._by_name = {"orders": orders, "bills": bills}
+    trigger.asset_state_store._by_uri = {"file://new": new}
+
+    async def watch() -> Any:
+        told = trigger.run()
+        payload = (await anext(told)).payload
+        deliver("later")
+        await anext(told)
+        await told.aclose()
+        return payload
+
+    # It goes on after what every asset has been told of: nothing is missed by the one that is behind.
+    assert asyncio.run(watch())["job_ids"] == ["before-2"]
+    assert [each.kept for each in (orders, bills, new)] == [{WATERMARK: 3}] * 3
+
+
+@pytest.mark.parametrize(
+    ("events", "order"),
+    [
+        ("job.completed", ["job.completed"]),
+        ({"job.failed", "batch.completed", "job.completed"}, ["job.completed", "job.failed", "batch.completed"]),
+        ((name for name in ("job.failed", "job.failed")), ["job.failed"]),
+        (["*"], None),
+        (None, None),
+    ],
+)
+def test_events_have_one_order_however_they_are_given(events: Any, order: list[str] | None) -> None:
+    """Airflow tells triggers and DAG versions apart by a trigger's arguments; a set has another order every time."""
+    assert ClassifailyEventTrigger(events=events).serialize()[1]["events"] == order
+
+
+@pytest.mark.parametrize("events", ["job.complete", ["job.completed", "batch.done"], [], [3]])
+def test_an_event_that_never_comes_is_refused_where_the_dag_is_written(events: Any) -> None:
+    with pytest.raises(ValueError, match="events "):
+        ClassifailyEventTrigger(events=events)
