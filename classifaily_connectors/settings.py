@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.secret_text import FILE, bare, from_environment, no_secret
 
 BASE_URL = "https://api.classifaily.com/v1"
 OTHER_BASE_URL = "https://classifaily.com/api/v1"
@@ -58,7 +59,7 @@ class Settings:
         base_url: str | None = None,
         timeout: float | None = None,
     ) -> Settings:
-        """Arguments win over the environment (CLASSIFAILY_KEY, CLASSIFAILY_BASE_URL).
+        """Arguments win over the environment (CLASSIFAILY_KEY or CLASSIFAILY_KEY_FILE, CLASSIFAILY_BASE_URL).
 
         Raises ConfigurationError when no key is found, or when key, address or timeout cannot work.
         """
@@ -78,13 +79,17 @@ def as_secret(value: str | SecretStr | None) -> SecretStr | None:
 
 def _checked_key(given: SecretStr | None) -> ApiKey:
     if given is None:
-        given = as_secret(next(filter(None, map(os.environ.get, KEY_VARIABLES)), ""))
-    key = given.get_secret_value().strip() if given else ""
+        given = as_secret(next(filter(None, map(from_environment, KEY_VARIABLES)), ""))
+    key = bare(given.get_secret_value()) if given else ""
     problem = None
     if not key:
         problem = f"no API key: pass api_key or set {KEY_VARIABLES[0]} (create one under API Keys in the dashboard)"
     elif not key.isascii() or not key.isprintable() or " " in key:
         problem = "api_key holds a blank, a control or a non-ASCII character: copy it again from the dashboard"
+    elif not key.startswith(KEY_PREFIX) and (reason := no_secret(key)):
+        problem = (
+            f"api_key {reason}: give the key itself, or the name of a file that holds it in {KEY_VARIABLES[0]}{FILE}"
+        )
     wrapped = ApiKey(key)
     foreign = not key.startswith(KEY_PREFIX)
     del key  # a traceback printed with its locals must not hold the bare key

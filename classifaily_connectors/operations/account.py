@@ -13,6 +13,7 @@ from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.effects import Send
 from classifaily_connectors.operations.jobs import page_of
+from classifaily_connectors.secret_text import bare, no_secret
 from classifaily_connectors.settings import is_loopback
 from classifaily_connectors.taxonomy import refuse
 
@@ -43,11 +44,20 @@ def create_webhook(
         raise refuse("events must be a list such as ['job.completed'], or ['*'] for all")
     body: dict[str, Any] = {"url": url, "events": list(events)}
     if secret is not None:
-        if not secret.get_secret_value().strip():
-            raise refuse("secret is empty: leave it out to have one generated")
-        body["secret"] = secret.get_secret_value()
+        body["secret"] = _signing_secret(secret)
     send = Send("POST", "/webhooks", body=payloads.encode(body), once=True)
     return (yield from call(context, send, lambda wire: _read_webhook(wire, url)))
+
+
+def _signing_secret(given: SecretStr) -> str:
+    # In the form in which a receiver reads it: what it would take for another one is refused here.
+    secret = bare(given.get_secret_value())
+    if not secret:
+        raise refuse("secret is empty: leave it out to have one generated")
+    reason = "holds a comma, which stands between two secrets" if "," in secret else no_secret(secret)
+    if reason:
+        raise refuse(f"secret {reason}, so receivers would read another one: take letters and digits")
+    return secret
 
 
 def _deliverable(url: str) -> bool:

@@ -8,72 +8,68 @@ last good one in force. No secret is ever printed.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 from pydantic import SecretStr
 
 from classifaily_connectors.errors import ConfigurationError
-from classifaily_connectors.models import as_map
+from classifaily_connectors.secret_text import bare, read_file
+from classifaily_connectors.webhooks.secret_forms import (
+    DEFAULT,
+    FILE_VARIABLE,
+    VARIABLE,
+    BySource,
+    Given,
+    checked,
+    checked_source,
+    from_arguments,
+    from_text,
+    from_variables,
+    source_name,
+    unique,
+)
 from classifaily_connectors.webhooks.signature import Keys
 
-DEFAULT = "default"
-"""The source of a path that names none."""
-VARIABLE = "CLASSIFAILY_WEBHOOK_SECRET"
-FILE_VARIABLE = "CLASSIFAILY_WEBHOOK_SECRETS_FILE"
-SHORTEST = 16
-"""Bytes; a shorter secret could be guessed from one delivery that somebody saw."""
+__all__ = ["DEFAULT", "FILE_VARIABLE", "VARIABLE", "Given", "Secrets", "checked_source", "feed_token", "source_name"]
 
-Given = str | SecretStr | Iterable[str | SecretStr]
-BySource = dict[str, tuple[SecretStr, ...]]
-_SOURCE = re.compile(r"[a-z0-9_]{1,64}")
-_RESERVED = frozenset({"feed", "_"})
 _FEED = b"classifaily-connectors feed v1"
 
 logger = logging.getLogger("classifaily_connectors")
 
 
-def source_name(word: str) -> str | None:
-    """`word` as the name of a source: small letters, digits and underscores, with `-` read as `_`; None if it is
-    no name."""
-    name = word.lower().replace("-", "_")
-    return name if _SOURCE.fullmatch(name) and name not in _RESERVED else None
-
-
 def feed_token(secret: str | SecretStr) -> str:
     """The bearer token of a source's feed: derived from its webhook secret, which it does not give away."""
     raw = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
-    return hmac.digest(raw.strip().encode(), _FEED, "sha256").hex()
+    return hmac.digest(bare(raw).encode(), _FEED, "sha256").hex()
 
 
 class Secrets:
     """The secrets of each source, newest first.
 
     `given` are those of the default source, or a mapping of sources; without it they come from the environment:
-    CLASSIFAILY_WEBHOOK_SECRET (several with commas between), and CLASSIFAILY_WEBHOOK_SECRET_<SOURCE> for another.
-    Those in `file` (default: CLASSIFAILY_WEBHOOK_SECRETS_FILE) are added, and it is read again whenever it changes:
-    lines with secrets of the default source, or JSON, `{"default": ["new", "old"], "staging": ["other"]}`.
+    CLASSIFAILY_WEBHOOK_SECRET (several with commas between), and CLASSIFAILY_WEBHOOK_SECRET_<SOURCE> for another;
+    with _FILE at the end of its name, a variable names a file that holds them. Those in `file` (default:
+    CLASSIFAILY_WEBHOOK_SECRETS_FILE) are added: lines with secrets of the default source, or JSON,
+    `{"default": ["new", "old"], "staging": ["other"]}`. Every file is read again whenever it changes.
 
-    Raises ConfigurationError when a secret is empty or shorter than 16 bytes, a source's name is none, or `file`
-    cannot be read.
+    Raises ConfigurationError when a secret is empty, shorter than 16 bytes or obviously none (a path, an address, a
+    template), a source's name is none, or a file cannot be read.
     """
 
     def __init__(
         self, given: Given | Mapping[str, Given] | None = None, *, file: str | os.PathLike[str] | None = None
     ) -> None:
-        self._given = _checked(_environment() if given is None else _by_source(given))
+        self._given, named = from_variables(os.environ) if given is None else (from_arguments(given), {})
         place = file or (os.environ.get(FILE_VARIABLE) if given is None else None)
-        self._file = Path(place) if place else None
-        self._seen: object = None
-        self._take(self._given)
-        if self._file:
-            self._seen = _stamp(self._file)
-            self._take(self._joined(_read(self._file)))
+        self._files = [_File(Path(os.environ[each].strip()), source, each) for each, source in named.items()]
+        if place:
+            self._files.insert(0, _File(Path(place), DEFAULT, "the webhook secrets"))
+        self.problem = ""
+        self._seen: object = self._stamps()
+        self._take(self._joined())
 
     def __repr__(self) -> str:
         return f"Secrets({', '.join(f'{name}: {len(each)}' for name, each in sorted(self._all.items()))})"
@@ -88,86 +84,70 @@ class Secrets:
         return sorted(self._all)
 
     def of(self, source: str) -> tuple[SecretStr, ...]:
-        """The secrets of a source, newest first; none if it is unknown."""
+        """The secrets of a source, however it is spelt, newest first; none if it is unknown."""
         self._refresh()
-        return self._all.get(source, ())
+        return self._all.get(source_name(source) or "", ())
 
     def keys(self, source: str) -> Keys | None:
-        """What deliveries of a source are verified with; None if it is unknown."""
-        self._refresh()
+        """What deliveries of a source (as `source_name` spells it) are verified with; None if it is unknown."""
+        if self._files:
+            self._refresh()
         return self._keys.get(source)
+
+    def reload(self) -> None:
+        """Read the files again, whether or not they seem to have changed; what is spoilt leaves the last good ones."""
+        self._seen = None
+        self._refresh()
 
     def _take(self, secrets: BySource) -> None:
         self._all, self._keys = secrets, {name: Keys(each) for name, each in secrets.items()}
 
     def _refresh(self) -> None:
-        if self._file is None or (stamp := _stamp(self._file)) == self._seen:
+        if not self._files or (stamps := self._stamps()) == self._seen:
             return
-        self._seen = stamp
+        self._seen = stamps
         try:
-            self._take(self._joined(_read(self._file)))
-            logger.info("the webhook secrets were read again: %r", self)
+            self._take(self._joined())
         except ConfigurationError as error:
+            self.problem = error.message
             logger.warning("%s: the secrets read before stay in force", error.message)
+        else:
+            self.problem = ""
+            logger.info("the webhook secrets were read again: %r", self)
 
-    def _joined(self, read: BySource) -> BySource:
-        names = [*read, *(name for name in self._given if name not in read)]
-        return {name: read.get(name, ()) + self._given.get(name, ()) for name in names}
+    def _stamps(self) -> object:
+        return [_stamp(each.path) for each in self._files]
 
-
-def _by_source(given: Given | Mapping[str, Given]) -> Mapping[str, Given]:
-    if isinstance(given, Mapping):
-        return cast("Mapping[str, Given]", given)
-    return {DEFAULT: given}
-
-
-def _environment() -> dict[str, Given]:
-    prefix = f"{VARIABLE}_"
-    named = {name.removeprefix(prefix): value for name, value in os.environ.items() if name.startswith(prefix)}
-    default = {DEFAULT: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
-    return {name: _several(value) for name, value in {**default, **named}.items()}
+    def _joined(self) -> BySource:
+        joined: BySource = {}
+        for each in self._files:
+            for name, secrets in each.read().items():
+                joined[name] = unique((*joined.get(name, ()), *secrets))
+        for name, secrets in self._given.items():
+            joined[name] = unique((*joined.get(name, ()), *secrets))
+        return joined
 
 
-def _several(text: str) -> list[str]:
-    return [each for each in re.split(r"[,\n]", text) if each.strip()]
+class _File:
+    """A file of secrets; those without a source of their own are of `source`."""
+
+    def __init__(self, path: Path, source: str, variable: str) -> None:
+        self.path, self._source, self._variable = path, source, variable
+
+    def read(self) -> BySource:
+        """The secrets in it. Raises ConfigurationError when it cannot be read, or holds none."""
+        text = read_file(self.path, self._variable)
+        found: BySource = {}
+        for word, several in (from_text(text, self._source) or {self._source: []}).items():
+            name = checked_source(word)
+            found[name] = unique((*found.get(name, ()), *checked(name, several)))
+        return found
 
 
 def _stamp(file: Path) -> object:
     # A secret mounted by an orchestrator changes by a link that points elsewhere: hence the inode.
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _read(file: Path) -> BySource:
-    try:
-        text = file.read_text().strip()
-        by_source = as_map(json.loads(text)) if text.startswith("{") else {DEFAULT: _several(text)}
-        problem = "" if by_source else "it names no source"
-    except OSError as error:
-        by_source, problem = {}, str(error.strerror)
-    except ValueError:
-        by_source, problem = {}, "it is neither lines of text nor JSON"
-    if not problem:
-        return _checked(by_source)
-    raise ConfigurationError(f"the webhook secrets in {file} cannot be read: {problem}")
-
-
-def _checked(by_source: Mapping[str, Given]) -> BySource:
-    found: BySource = {}
-    for word, given in by_source.items():
-        name = source_name(word)
-        if name is None:
-            raise ConfigurationError(
-                f"{word!r} cannot be a webhook source: 1 to 64 letters, digits and underscores, and not 'feed'"
-            )
-        several = [given] if isinstance(given, str | SecretStr) else given
-        found[name] = tuple(each if isinstance(each, SecretStr) else SecretStr(str(each)) for each in several)
-        if not found[name] or any(len(each.get_secret_value().strip().encode()) < SHORTEST for each in found[name]):
-            raise ConfigurationError(
-                f"a webhook secret of source {name!r} is empty or shorter than {SHORTEST} bytes: "
-                f"take the one that ClassifAIly gave for the endpoint ({VARIABLE})"
-            )
-    return found

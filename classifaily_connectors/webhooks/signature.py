@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 
 from classifaily_connectors.errors import InvalidRequestError, SignatureError
 from classifaily_connectors.models import WebhookEvent, as_map
+from classifaily_connectors.secret_text import bare
 
 Headers = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
 """Header names and values, each text or bytes: a mapping, or pairs (which may repeat a name)."""
@@ -122,7 +123,9 @@ def _each(secrets: Secret | Iterable[Secret]) -> Iterable[Secret]:
 
 def _raw(secret: Secret) -> bytes:
     text = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
-    return _bytes(text).strip()
+    if isinstance(text, bytes):
+        return text.strip()
+    return _bytes(bare(text))
 
 
 def _mac(key: hmac.HMAC, body: bytes) -> bytes:
