@@ -10,11 +10,13 @@ The law of this file: one line that names the fix, on stderr; never a traceback,
     5  the budget or the month's quota ended first; the output says which rows are uncovered
     6  more rows than --max-error-ratio allows have no answer; the output is complete
     130  interrupted; run the same command again to go on
+    141  whoever read the output closed it, as `| head` does
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import typer
@@ -31,6 +33,8 @@ from classifaily_connectors.errors import (
 )
 
 DONE, TROUBLE, WRONG, FAILED, UNKNOWN, UNCOVERED, TOO_MANY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+CLOSED = 141
+"""As a shell says of a program that SIGPIPE ended."""
 TRACEBACK = "CLASSIFAILY_TRACEBACK"
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
@@ -50,7 +54,19 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
+            try:
+                return self._run(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _hush()
+            raise typer.Exit(CLOSED) from None
+
+    def _run(self, ctx: Any) -> Any:
+        try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
         except KeyboardInterrupt:
             _say("interrupted: what came back is kept, run the same command again to go on")
             raise typer.Exit(INTERRUPTED) from None
@@ -84,6 +100,15 @@ def _is_typers(error: BaseException) -> bool:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _hush() -> None:
+    # What is still to be written goes nowhere: the interpreter flushes at its end, and would complain.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(line: str) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import shlex
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
-from classifaily_connectors.store import Inbox
+from classifaily_connectors.store import Arrival, Inbox
 from classifaily_connectors.webhooks import sign
 
 if TYPE_CHECKING:
@@ -76,3 +78,19 @@ def test_without_a_store_it_does_not_start(run: Command, tmp_path: Path) -> None
         ended = run("webhooks", "serve", "--port", taken.getsockname()[1], "--store", "inbox.db", env=secret)
     assert ended.code == 1
     assert "cannot listen on 127.0.0.1" in ended.err
+
+
+@pytest.mark.parametrize("words", [("list", "--json"), ("list",), ("list", "--state", "ok")])
+def test_a_reader_that_closes_the_output_ends_a_command_quietly(
+    words: tuple[str, ...], line: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/inbox.db"
+    inbox = Inbox(store)
+    now = time.time()
+    inbox.put([Arrival("default", "job.completed", f"j{n}", str(n).encode(), now, None, b"{}") for n in range(3000)])
+    inbox.close()
+    piped = f"set -o pipefail; {shlex.join([*line, 'webhooks', *words, '--store', store])} | head -1"
+    told = subprocess.run(["bash", "-c", piped], env=environment, capture_output=True, text=True, check=False)
+    assert told.stderr == ""
+    assert told.returncode == 141
+    assert len(told.stdout.splitlines()) == 1
