@@ -226,7 +226,7 @@ def _ping(url: str, secret: SecretStr, inbox: Inbox, source: str) -> Finding:
         return Finding("ping", "bad", f"{url} refuses our signature (401): it has another secret than this command")
     if pong.status not in _ENDED_WELL:
         return Finding("ping", "bad", f"{url} answers {pong.status} {pong.reason}")
-    if pong.id not in inbox.find(source, [pong.id]):
+    if not inbox.entries(source=source, job_id=pong.id):
         return Finding("ping", "bad", f"{url} took the ping, but into another store or source than this one")
     return Finding("ping", "good", f"through {url} into the store in {pong.elapsed:.2f} s")
 

@@ -366,10 +366,24 @@ class WebhookEndpoint(Model):
     created_at: Instant = None
 
 
+def ends_job(event: str) -> bool:
+    """Whether a webhook's event says that its job or batch has ended: `*.completed` and `*.failed` do, and no other.
+
+    A word still to come may tell of a beginning (job.started) or of progress (batch.progress).
+    """
+    return event.endswith((".completed", ".failed"))
+
+
+def status_after(event: str) -> str:
+    """The status of a job of which nothing is known but its webhook's event."""
+    return event.rpartition(".")[2] if ends_job(event) else "processing"
+
+
 class WebhookEvent(Model):
     """One delivery: a hint that something happened; the truth is the job (`jobs.get(event.id)`).
 
-    `event` is job.completed, job.failed, batch.completed or a word still to come; `result` is as the API sent it.
+    `event` is job.completed, job.failed, batch.completed or a word still to come; `result` is as the API sent it. Only
+    what `ends_job` says is the end of one.
     """
 
     event: str
@@ -386,7 +400,8 @@ class WebhookEvent(Model):
 
     @cached_property
     def job(self) -> Job:
-        """The delivery read as a job; without results when the delivery carried none."""
-        status = {"job.failed": "failed"}.get(self.event, "completed")
+        """The delivery read as a job, which is `done` where the event is its end; without results when the delivery
+        carried none."""
+        status = status_after(self.event)
         body = {**(self.model_extra or {}), "id": self.id, "result": self.result, "type": self.type}
         return Job.model_validate({"status": status, **body})

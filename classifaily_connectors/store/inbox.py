@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from classifaily_connectors.models import ends_job
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.delivery import (
@@ -67,12 +68,14 @@ class Inbox(Store):
     # --- deliveries out -----------------------------------------------------------------------
 
     def find(self, source: str, job_ids: Collection[str]) -> dict[str, Delivery]:
-        """The newest delivery for each of those jobs that has one, with its body; refuted ones do not count."""
+        """The newest delivery that says of each of those jobs that it has ended, with its body; none where there is
+        none. Refuted ones do not count, nor do those that tell of a beginning or of progress."""
         found: dict[str, Delivery] = {}
         for part in slices(list(job_ids)):
             ours = (delivery.c.source == source) & delivery.c.job_id.in_(part) & (delivery.c.state != "refuted")
             for row in self._read(sa.select(*_WHOLE).where(ours).order_by(delivery.c.seq)):
-                found[row.job_id] = Delivery(*row)
+                if ends_job(row.event):
+                    found[row.job_id] = Delivery(*row)
         return found
 
     def get(self, seq: int) -> Delivery | None:

@@ -43,7 +43,7 @@ class Feed(Protocol):
     """
 
     def find(self, source: str, job_ids: Collection[str]) -> dict[str, Delivery]:
-        """The newest delivery for each of those jobs that has one."""
+        """The newest delivery that says of each of those jobs that it has ended, for those that have one."""
         ...
 
     def after(self, seq: int, *, source: str | None = None, limit: int = _LIMIT) -> list[Delivery]:
@@ -91,7 +91,7 @@ class RemoteFeed:
         return f"RemoteFeed({self._transport.settings.base_url!r}, source={self._source!r})"
 
     def find(self, source: str, job_ids: Collection[str]) -> dict[str, Delivery]:
-        """The newest delivery for each of those jobs that has one."""
+        """The newest delivery that says of each of those jobs that it has ended, for those that have one."""
         if source != self._source:
             return {}
         return self._transport.run(find(self._context, job_ids))
@@ -137,7 +137,7 @@ def head(context: Context) -> Operation[int]:
 
 
 def find(context: Context, job_ids: Collection[str]) -> Operation[dict[str, Delivery]]:
-    """The newest delivery for each of those jobs that has one."""
+    """The newest delivery that says of each of those jobs that it has ended, for those that have one."""
     found: dict[str, Delivery] = {}
     for part in _parts(sorted(job_ids)):
         path = f"/feed?{urlencode([('job_id', each) for each in part])}"

@@ -4,7 +4,7 @@ The law of this file: it tells ids and states, never a body, and only of the sou
 consumes nothing. A question that has no answer yet is held until there is one, by one look at the store for all.
 
     GET …/feed?after=N&wait=20&limit=500    what has a higher number than N, at the latest after `wait` seconds
-    GET …/feed?job_id=A&job_id=B            the newest delivery of each of those jobs that has one, at once
+    GET …/feed?job_id=A&job_id=B            the newest delivery that ended each of those jobs, at once
     200 {"head": the newest number of all, "deliveries": [{seq, source, event, job_id, state, received_at, redriven}]}
 """
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.errors import InvalidRequestError, JobTimeoutError, NotFoundError
-from classifaily_connectors.models import Job
+from classifaily_connectors.models import Job, status_after
 from classifaily_connectors.operations.jobs import settled
 from classifaily_connectors.taxonomy import refuse
 from classifaily_connectors.webhooks.asking import PASSING, Asker, Pace
@@ -130,8 +130,7 @@ def told(delivery: Delivery) -> Job:
     if delivery.body is not None:
         with contextlib.suppress(InvalidRequestError):
             return parse_event(delivery.body).job
-    status = "failed" if delivery.event == "job.failed" else "completed"
-    return Job.model_validate({"id": delivery.job_id, "status": status})
+    return Job.model_validate({"id": delivery.job_id, "status": status_after(delivery.event)})
 
 
 # --- waiting ------------------------------------------------------------------------------------

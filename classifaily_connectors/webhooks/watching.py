@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from classifaily_connectors.errors import why
+from classifaily_connectors.models import ends_job
 
 if TYPE_CHECKING:
     from classifaily_connectors.store.delivery import Delivery, SettledBy
@@ -220,7 +221,7 @@ class Watch:
                 entry[1].set_result(None)
 
     def _wake(self, delivery: Delivery) -> None:
-        if delivery.source != self._source or delivery.state == "refuted":
+        if delivery.source != self._source or delivery.state == "refuted" or not ends_job(delivery.event):
             return
         for waiter in self._waiters.get(delivery.job_id, ()):
             if not waiter.arrival.done():

@@ -29,6 +29,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.logging import get_logger
 
 from classifaily_connectors import ClassifailyError, ConfigurationError, NotFoundError
+from classifaily_connectors.models import ends_job
 from classifaily_connectors.webhooks import check_job
 from classifaily_connectors.webhooks.feed import REMOTE, open_inbox
 from prefect_classifaily import events
@@ -88,8 +89,9 @@ class Sink:
         deliveries = self._inbox.after(self._inbox.mark(self.consumer), source=self.source, limit=_PAGE)
         told = [each for each in deliveries if each.job_id and each.state in ("ok", "conflict")]
         emit(prefect, map(_event, told))
-        self._inbox.settle(self.source, {each.job_id for each in told}, by="webhook")
-        self._fresh.update((each.job_id, time.monotonic() + self.patience) for each in told)
+        ended = {each.job_id for each in told if ends_job(each.event)}
+        self._inbox.settle(self.source, ended, by="webhook")
+        self._fresh.update((job_id, time.monotonic() + self.patience) for job_id in ended)
         self.resume(prefect)
         if deliveries:
             self._inbox.set_mark(self.consumer, deliveries[-1].seq)
