@@ -17,8 +17,36 @@ from classifaily_connectors.taxonomy import refuse
 
 EXPIRES = 24 * 3600
 """Seconds a signed URL is good for: a queued video may wait."""
-__all__ = ["Reference", "Resolver"]
-_AS_IT_IS = ("http", "https", "data")
+__all__ = ["Reference", "Resolver", "unsigned"]
+_WEB = ("http", "https")
+_AS_IT_IS = (*_WEB, "data")
+_SIGNED_BY = frozenset({
+    "signature", "sig", "hmac", "token", "access_token", "auth", "policy", "key-pair-id", "awsaccesskeyid",
+    "googleaccessid", "ossaccesskeyid", "expires", "expiry", "exp", "se", "sp", "sr", "st", "sv", "spr", "sip",
+    "skoid", "sktid", "skt", "ske", "sks", "skv",
+})  # fmt: skip
+_SIGNATURES = frozenset({"sig", "signature", "token", "access_token", "hmac"})
+_SIGNING = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "q-")
+
+
+def unsigned(url: str) -> str:
+    """A URL without what signs it: the same for one object however often it is signed, another for another object.
+
+    Left out are login, fragment and the parameters that object stores and CDNs sign with; others may say which
+    object is meant, and stay.
+    """
+    head, mark, query = url.partition("#")[0].partition("?")
+    names = [each.partition("=")[0].lower() for each in query.split("&")]
+    if any(name in _SIGNATURES or name.startswith(_SIGNING) for name in names):
+        kept = [
+            each
+            for each, name in zip(query.split("&"), names, strict=True)
+            if name not in _SIGNED_BY and not name.startswith(_SIGNING)
+        ]
+        query = "&".join(kept)
+    scheme, _, rest = head.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme.lower()}://{authority.rpartition('@')[2].lower()}{slash}{path}{mark if query else ''}{query}"
 
 
 class Resolver:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from classifaily_connectors.errors import (
     ClassifailyError,
     ConfigurationError,
+    InvalidRequestError,
     JobTimeoutError,
     NotSentError,
     OutcomeUnknownError,
@@ -110,10 +111,32 @@ def transient(error: object, *, once: bool) -> bool:
     return isinstance(error, NotSentError)
 
 
+_ANEW = ("ledger", "refresh", "on_unknown")
+"""The options that may have a run buy what was bought before."""
+
+
 def replays(options: Mapping[str, object]) -> bool:
     """Whether a bulk run with these options, repeated, pays for nothing twice: it has a ledger, and neither `refresh`
     nor `on_unknown="resend"` has it buy anew on purpose, which a repetition would do again."""
     return options.get("ledger") is not False and not options.get("refresh") and options.get("on_unknown") != "resend"
+
+
+def check_repetition(options: Mapping[str, object], *, attempt: int) -> None:
+    """Refuse to repeat unasked what would pay again: to be asked when the work begins, with the options in force then.
+
+    What a platform is told beforehand does not hold for mapped tasks, for options from a template and for a worker
+    that died. `attempt` counts from 1; what somebody runs again on purpose begins anew with 1.
+
+    Raises InvalidRequestError, with nothing sent.
+    """
+    if attempt > 1 and not replays(options):
+        # One at a time: a ledger's URL may hold a password.
+        given = next(f"{name}={options[name]!r}" for name in _ANEW if not replays({name: options.get(name)}))
+        raise InvalidRequestError(
+            f"attempt {attempt} is refused: with {given} it would pay again for what an earlier attempt bought; "
+            "run it again on purpose, or without these options",
+            outcome="not_sent",
+        )
 
 
 def mendable(error: object) -> bool:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, cast
 
 from classifaily_connectors.bulk.rows import Verdict
 from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.errors import ClassifailyError, OutcomeUnknownError
-from classifaily_connectors.identity import Reference, Resolver
+from classifaily_connectors.identity import Reference, Resolver, unsigned
 from classifaily_connectors.models import Job
 from classifaily_connectors.operations import payloads
+from classifaily_connectors.places import scheme_of
 from classifaily_connectors.retry import transient
 from classifaily_connectors.taxonomy import parse_categories
 
@@ -42,6 +43,7 @@ def submit_once(
     ledger: Ledger | str,
     categories: Iterable[CategoryLike] | None = None,
     identity: str | None = None,
+    scope: str | None = None,
     refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
     **options: Unpack[ClassifyOptions],
@@ -51,15 +53,16 @@ def submit_once(
     `ledger` is a store URL, in which jobs are kept apart from the rows of `classify_many` and `classify_table`, as a
     row's job may be its batch's, and here the job is the result. With a `Ledger(url)` of your own they know of each
     other, and what was bought as a row is handed out with its answer. Audio and video need an `identity` (unless they
-    lie in an object store), because a URL does not tell what lies behind it. `refresh` pays anew on purpose. The job
-    may have ended already (`job.done`); else wait for its id. The rest is as in `ClassifailyClient.submit`.
+    lie in an object store), because a URL does not tell what lies behind it; or a `scope` (such as a run's id) within
+    which it does: there, a URL is submitted once, however often it is signed anew. `refresh` pays anew on purpose. The
+    job may have ended already (`job.done`); else wait for its id. The rest is as in `ClassifailyClient.submit`.
 
     Raises OutcomeUnknownError when an earlier request may have been paid and left no job id: settle it
     (`classifaily ledger settle --submitted`), or choose `on_unknown="resend"`; and what `submit` raises.
     """
     purchase = Purchase(ledger, resend=on_unknown == "resend", refresh=refresh)
     try:
-        value = _resolved(input, identity, options)
+        value = _resolved(input, _Named(identity, scope), options)
         schema = options.get("schema")
         saved = None if schema is None else client.schemas.get(_id(schema))
         job = purchase.begin(_terms(client.base_url, categories, saved, options), value)
@@ -82,6 +85,7 @@ async def asubmit_once(
     ledger: Ledger | str,
     categories: Iterable[CategoryLike] | None = None,
     identity: str | None = None,
+    scope: str | None = None,
     refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
     **options: Unpack[ClassifyOptions],
@@ -89,7 +93,7 @@ async def asubmit_once(
     """`submit_once` for the asynchronous client: the ledger is read and written beside the event loop."""
     purchase = await asyncio.to_thread(Purchase, ledger, resend=on_unknown == "resend", refresh=refresh)
     try:
-        value = await asyncio.to_thread(_resolved, input, identity, options)
+        value = await asyncio.to_thread(_resolved, input, _Named(identity, scope), options)
         schema = options.get("schema")
         saved = None if schema is None else await client.schemas.get(_id(schema))
         terms = _terms(client.base_url, categories, saved, options)
@@ -181,9 +185,25 @@ def _job_of(entry: Entry) -> Job:
     return Job.model_validate({**told, "labels": [each.model_dump() for each in verdict.labels], "error": error})
 
 
-def _resolved(input: Input, identity: str | None, options: ClassifyOptions) -> Input:
-    value = Resolver()(input, options.get("type", "text"))
-    return Reference(str(value), identity) if identity is not None and isinstance(value, str) else value
+class _Named(NamedTuple):
+    """What the caller tells an input by, where its address does not: by itself, or by its address in some scope."""
+
+    identity: str | None
+    scope: str | None
+
+
+def _resolved(input: Input, named: _Named, options: ClassifyOptions) -> Input:
+    kind = options.get("type", "text")
+    value = Resolver()(input, kind)
+    if not isinstance(value, str):
+        return value
+    if named.identity is not None:
+        return Reference(str(value), named.identity)
+    told = isinstance(value, Reference)
+    if named.scope is not None and not told and kind != "text" and scheme_of(value) in ("http", "https"):
+        # Never its position: a list may have grown when it is gone through again.
+        return Reference(str(value), f"{named.scope}|{unsigned(value)}")
+    return value
 
 
 def _terms(

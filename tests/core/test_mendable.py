@@ -18,7 +18,7 @@ from classifaily_connectors import (
     RateLimitedError,
     ServerError,
 )
-from classifaily_connectors.retry import mendable, replays
+from classifaily_connectors.retry import check_repetition, mendable, replays
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,11 @@ def test_what_may_mend_itself(error: object, expected: bool) -> None:
 )
 def test_what_may_be_repeated_as_a_whole(options: dict[str, object], expected: bool) -> None:
     assert replays(options) is expected
+    check_repetition(options, attempt=1)
+    if expected:
+        check_repetition(options, attempt=2)
+    else:
+        with pytest.raises(InvalidRequestError, match="attempt 2 is refused") as refused:
+            check_repetition({"ledger": "postgresql://u:hidden@db/labels", **options}, attempt=2)
+        assert refused.value.outcome == "not_sent"
+        assert "hidden" not in str(refused.value)

@@ -169,3 +169,36 @@ def test_an_answer_that_came_at_once_is_kept(client: ClassifailyClient, sandbox:
     sandbox.inject(nameless)
     with pytest.raises(OutcomeUnknownError, match="named no job"):
         submit_once(client, "another", ledger=url, categories=TEAMS)
+
+
+CALL = "https://calls.example.com/{}.mp3"
+
+
+def test_recordings_in_a_scope_are_told_apart_by_their_addresses(
+    client: ClassifailyClient, sandbox: Sandbox, url: str
+) -> None:
+    """However often an address is signed, and wherever it stands in a list."""
+
+    def submitted(number: str, scope: str = "run-1", **more: Any) -> str:
+        address = CALL.format(number)
+        return str(submit_once(client, address, type="audio", ledger=url, categories=TEAMS, scope=scope, **more).id)
+
+    first, second = submitted("one?X-Amz-Signature=aaa&X-Amz-Date=1"), submitted("two?sig=aaa&se=1")
+    assert first != second
+    assert submitted("one?X-Amz-Signature=bbb&X-Amz-Date=2") == first
+    assert submitted("two?sig=bbb&se=2") == second
+    assert submitted("one", scope="run-2") not in (first, second)
+    # A parameter that may say which recording is meant.
+    assert submitted("get?id=1&token=a") != submitted("get?id=2&token=a")
+    assert submitted("get?id=1&token=b") == submitted("get?id=1&token=a")
+    # What tells them apart by itself needs no scope.
+    assert submitted("one", identity="etag") == submitted("elsewhere", "run-9", identity="etag")
+    assert sandbox.bill().charged == 6
+
+
+def test_a_text_is_itself_in_every_scope(client: ClassifailyClient, sandbox: Sandbox, url: str) -> None:
+    for text in (MONEY, "https://example.com/page?token=1"):
+        jobs = {submit_once(client, text, ledger=url, categories=TEAMS, scope=each).id for each in ("run-1", "run-2")}
+        assert len(jobs) == 1
+    assert submit_once(client, "https://example.com/page?token=2", ledger=url, categories=TEAMS, scope="run-1").id
+    assert sandbox.bill().charged == 3
