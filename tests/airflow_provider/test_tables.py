@@ -6,10 +6,12 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import fsspec
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk import DAG
 from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, Run, RunDag, connection_json
 
@@ -254,3 +256,69 @@ def test_no_ledger_means_no_second_try() -> None:
         new = ClassifailyTableOperator(task_id="c", source="a.csv", target="b.csv", refresh="failed")
         sent = ClassifailyTableOperator(task_id="d", source="a.csv", target="b.csv", on_unknown="resend")
     assert [each.retries for each in (bare, kept, new, sent)] == [0, 3, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["", "_mapped", "_by_template"])
+@pytest.mark.parametrize("option", ["no_ledger", "refresh", "failed"])
+def test_what_pays_anew_is_not_repeated_however_the_task_is_written(
+    run_dag: RunDag, connected: Sandbox, table: Path, option: str, how: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow repeats a mapped task whatever its constructor said, and a template is not known before it runs."""
+    run = label(run_dag, table, f"again_{option}{how}")
+    assert run.state == "failed"
+    assert connected.bill().charged == UNIQUE
+    if how:
+        assert "attempt 2 is refused" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("try_number", "max_tries", "retries", "attempt"),
+    [
+        (1, 0, 0, 1),
+        (1, 2, 2, 1),
+        (2, 2, 2, 2),
+        (3, 2, 2, 3),
+        (2, 3, 2, 1),  # cleared after its first try
+        (3, 3, 2, 2),
+        (4, 5, 2, 1),  # cleared after its third
+        (2, 1, 0, 1),
+        (2, 1, 3, 2),  # somebody raised `retries` meanwhile
+    ],
+)
+def test_clearing_a_task_begins_anew(try_number: int, max_tries: int, retries: int, attempt: int) -> None:
+    task = ClassifailyTableOperator(task_id="t", source="a.csv", target="b.csv", retries=retries)
+    instance = SimpleNamespace(try_number=try_number, max_tries=max_tries)
+    assert task._attempt(cast("Any", {"ti": instance})) == attempt
+    assert task._attempt(cast("Any", {})) == 1
+
+
+class Faulty:
+    """A task instance whose XComs cannot be written."""
+
+    try_number, max_tries, run_id = 1, 0, "run"
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        raise OSError("the bucket is away for a moment")
+
+
+def test_showing_progress_never_stops_a_table(
+    connected: Sandbox, table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = table.with_name("labelled.csv")
+    task = ClassifailyTableOperator(task_id="t", source=str(table), target=str(target), text="body", categories=["a"])
+    assert task.execute(cast("Any", {"ti": Faulty()}))["rows"] == 30
+    assert len(read(target)) == 30
+
+
+def test_a_stop_that_comes_while_progress_is_shown_is_obeyed(connected: Sandbox, table: Path) -> None:
+    """Airflow calls on_kill in the middle of whatever the task does, and what is best effort must not swallow that."""
+    task = ClassifailyTableOperator(
+        task_id="t", source=str(table), target=str(table.with_name("labelled.csv")), text="body", categories=["a"]
+    )
+
+    class Stopping(Faulty):
+        def xcom_push(self, key: str, value: Any) -> None:
+            task.on_kill()
+
+    with pytest.raises(AirflowException, match="told to stop"):
+        task.execute(cast("Any", {"ti": Stopping()}))

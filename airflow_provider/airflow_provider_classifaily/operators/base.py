@@ -8,30 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.sdk import BaseOperator
 
 from airflow_provider_classifaily.errors import fail_fast
 from airflow_provider_classifaily.hooks import ClassifailyHook
+from airflow_provider_classifaily.rendering import Rendered
 
 if TYPE_CHECKING:
-    from airflow.sdk import XComArg
+    from enum import Enum
+
+    from airflow.sdk import Context, XComArg
 
     from classifaily_connectors import ClassifailyClient
 
-    Categories = Sequence[str | Mapping[str, Any]] | XComArg | str
-    """Names, or mappings with `name` and perhaps `description` and `examples`."""
+    Categories = Sequence[str | Mapping[str, Any]] | type[Enum] | XComArg | str
+    """Names, mappings with `name` and perhaps `description` and `examples`, or an Enum class."""
     SchemaId = int | str | XComArg
 
 MAX_TOP_N = 10
+Mode = Literal["single", "multi", "top_n"]
+InputType = Literal["text", "image", "audio", "video"]
+Refresh = bool | Literal["failed"]
 MODES = ("single", "multi", "top_n")
 NATIVE = "a template needs a DAG with render_template_as_native_obj=True"
 
 
-class ClassifailyOperator(BaseOperator):
+class ClassifailyOperator(Rendered, BaseOperator):
     """What every operation needs: a connection, and categories of some kind."""
 
+    native_fields = frozenset({"categories", "schema", "axes", "items", "ledger", "refresh", "budget", "policy"})
+    native_deeply = frozenset({"budget", "policy"})
     template_fields_renderers: ClassVar[dict[str, str]] = {"categories": "json"}
     ui_color = "#e3e8ff"
 
@@ -39,8 +47,8 @@ class ClassifailyOperator(BaseOperator):
         self,
         *,
         categories: Categories | None,
-        type: str | None,
-        mode: str | None,
+        type: InputType | None,
+        mode: Mode | None,
         classifaily_conn_id: str,
         **kwargs: Any,
     ) -> None:
@@ -59,7 +67,30 @@ class ClassifailyOperator(BaseOperator):
     @property
     def _categories(self) -> Sequence[str | Mapping[str, Any]] | None:
         """The categories once templates are rendered."""
-        return cast("Sequence[str | Mapping[str, Any]] | None", self.categories)
+        return plain_categories(self.categories)
+
+    def _from_mapped(self) -> bool:
+        return bool(getattr(self, "_BaseOperator__from_mapped", False))
+
+    def _attempt(self, context: Context) -> int:
+        """Which attempt this is, from 1, since somebody started or cleared the task."""
+        instance = cast("Mapping[str, Any]", context).get("ti")
+        if instance is None:
+            return 1
+        # Clearing a task leaves its tries counted, and allows `retries` more of them.
+        before = max(0, getattr(instance, "max_tries", 0) - (self.retries or 0))
+        return int(instance.try_number) - before
+
+
+def plain_categories(categories: object) -> Sequence[str | Mapping[str, Any]] | None:
+    """The categories of an Enum class as plain JSON, so that the answers' labels are texts; others as they are."""
+    from classifaily_connectors.enums import categories_of, taxonomy_of
+    from classifaily_connectors.taxonomy import to_wire
+
+    taxonomy = taxonomy_of(categories)
+    if taxonomy is not None:
+        return to_wire(categories_of(taxonomy))
+    return cast("Sequence[str | Mapping[str, Any]] | None", categories)
 
 
 def check_mode(mode: str | None) -> None:
@@ -98,3 +129,11 @@ def check_refresh(refresh: object, choices: Sequence[object]) -> None:
 
     if refresh not in choices:
         raise refuse(f"refresh is {refresh!r}; it must be one of {', '.join(map(repr, choices))}; {NATIVE}")
+
+
+def check_ledger(ledger: object) -> None:
+    """Raise InvalidRequestError, once templates are rendered, for a ledger that became a text: "False" is no place."""
+    from classifaily_connectors.taxonomy import refuse
+
+    if ledger is True or ledger in ("True", "False", "None"):
+        raise refuse(f"ledger is {ledger!r}; it must be a store URL, False or None; {NATIVE}")

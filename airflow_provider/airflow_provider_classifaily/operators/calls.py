@@ -17,7 +17,7 @@ from airflow_provider_classifaily.summaries import answer_summary, batch_summary
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_classifaily.operators.base import Categories, SchemaId
+    from airflow_provider_classifaily.operators.base import Categories, InputType, Mode, SchemaId
     from classifaily_connectors import ClassifailyClient
 
 
@@ -40,8 +40,8 @@ class ClassifailyClassifyOperator(ClassifailyOperator):
         input: str | XComArg,
         categories: Categories | None = None,
         schema: SchemaId | None = None,
-        type: str = "text",
-        mode: str | None = None,
+        type: InputType = "text",
+        mode: Mode | None = None,
         top_n: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
@@ -95,8 +95,8 @@ class ClassifailyBatchOperator(ClassifailyOperator):
         items: Sequence[str | Mapping[str, Any]] | XComArg,
         categories: Categories | None = None,
         schema: SchemaId | None = None,
-        type: str | None = None,
-        mode: str | None = None,
+        type: InputType | None = None,
+        mode: Mode | None = None,
         threshold: float | None = None,
         explain: bool = False,
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
@@ -147,8 +147,8 @@ class ClassifailySchemaOperator(ClassifailyOperator):
         name: str | XComArg,
         categories: Categories,
         description: str | XComArg | None = None,
-        type: str | None = None,
-        mode: str | None = None,
+        type: InputType | None = None,
+        mode: Mode | None = None,
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:

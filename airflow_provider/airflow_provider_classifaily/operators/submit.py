@@ -7,13 +7,14 @@ that a retry, a cleared task and a worker that died pick the job up and pay noth
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airflow_provider_classifaily.errors import fail_fast
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.operators.base import (
     ClassifailyOperator,
     check_choice,
+    check_ledger,
     check_refresh,
     check_share,
     check_top_n,
@@ -22,7 +23,7 @@ from airflow_provider_classifaily.operators.base import (
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_classifaily.operators.base import Categories, SchemaId
+    from airflow_provider_classifaily.operators.base import Categories, InputType, Mode, SchemaId
 
 ON_UNKNOWN = ("park", "resend")
 
@@ -32,7 +33,8 @@ class ClassifailySubmitOperator(ClassifailyOperator):
 
     Take the result with `ClassifailyWebhookSensor(job_id=submit.output)` or `ClassifailyJobSensor`. The same input and
     the same question give the same job, in every run, also when it failed; `refresh=True` submits anew on purpose.
-    Media behind a URL are told apart by `identity` (a hash, an etag); without one, each task instance has its own job.
+    Media behind a URL are told apart by `identity` (a hash, an etag); without one by the URL (but for what signs it)
+    within the DAG run's task, so each run has its own job for it. `refresh=True` is not repeated by `retries`.
     A worker that dies while the request is under way leaves an open question: the task then fails, unless
     `on_unknown="resend"` (may pay twice). `ledger` is a store URL, by default the hook's. The other arguments are
     those of `ClassifailyClassifyOperator`.
@@ -48,15 +50,15 @@ class ClassifailySubmitOperator(ClassifailyOperator):
         input: str | XComArg,
         categories: Categories | None = None,
         schema: SchemaId | None = None,
-        type: str = "text",
-        mode: str | None = None,
+        type: InputType = "text",
+        mode: Mode | None = None,
         top_n: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
         identity: str | None = None,
         ledger: str | None = None,
         refresh: bool | str = False,
-        on_unknown: str = "park",
+        on_unknown: Literal["park", "resend"] = "park",
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -77,16 +79,20 @@ class ClassifailySubmitOperator(ClassifailyOperator):
     def execute(self, context: Context) -> str | None:
         """Submit, or find what was submitted; the job's id."""
         from classifaily_connectors import submit_once
+        from classifaily_connectors.retry import check_repetition
 
         with ExitStack() as stack:
             hook = stack.enter_context(ClassifailyHook(self.classifaily_conn_id))
-            stack.enter_context(fail_fast())
+            stack.enter_context(fail_fast(kept=False if self.refresh else None))
             check_refresh(self.refresh, (True, False))
+            check_ledger(self._ledger)
+            check_repetition({"refresh": self.refresh}, attempt=self._attempt(context))
             job = submit_once(
                 hook.get_conn(),
                 cast("str", self.input),
-                ledger=self.ledger or hook.store_url(),
-                identity=self.identity or self._itself(context),
+                ledger=self._ledger or hook.store_url(),
+                identity=self.identity or None,
+                scope=self._scope(context),
                 on_unknown=cast("Any", self.on_unknown),
                 refresh=bool(self.refresh),
                 categories=self._categories,
@@ -100,9 +106,7 @@ class ClassifailySubmitOperator(ClassifailyOperator):
         self.log.info("The job is %s (%s)", job.id, job.status)
         return job.id
 
-    def _itself(self, context: Context) -> str | None:
-        """This task instance, as the identity of what lies behind a URL; None where the input tells it itself."""
-        if self.type == "text" or not cast("str", self.input).lower().startswith(("http://", "https://")):
-            return None
-        task = cast("Any", context)["ti"]
-        return f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
+    def _scope(self, context: Context) -> str:
+        """Where a URL may stand for what lies behind it: this task, within one run of its DAG."""
+        run_id = getattr(cast("Any", context).get("ti"), "run_id", "")
+        return f"{self.dag_id}/{run_id}/{self.task_id}"

@@ -19,15 +19,17 @@ from airflow_provider_classifaily.operators.base import (
     NATIVE,
     ClassifailyOperator,
     check_choice,
+    check_ledger,
     check_refresh,
     check_share,
     check_top_n,
+    plain_categories,
 )
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath, XComArg
 
-    from airflow_provider_classifaily.operators.base import Categories, SchemaId
+    from airflow_provider_classifaily.operators.base import Categories, InputType, Mode, SchemaId
     from classifaily_connectors import Progress
 
     Address = str | ObjectStoragePath | XComArg
@@ -49,7 +51,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
     store URL, by default the hook's (`ClassifailyHook.store_url`), or False for none. `refresh=True` pays again on
     purpose, `"failed"` for the failed rows. `on_unknown` says what to do with rows that may have been paid without an
     answer: park, reconcile (ask the API's history) or resend. Without a ledger, with a refresh and with resend nothing
-    is retried, as a retry would pay again.
+    is retried, as a retry would pay again: a second attempt is refused unless somebody clears the task.
     With `axes` (category sets by name) every row is asked once for each, and our columns are called after it.
     `budget` and `policy` are the arguments of the core's `Budget` and `ConfidencePolicy`, as mappings. The other
     arguments are those of `classifaily_connectors.classify_table`.
@@ -80,18 +82,18 @@ class ClassifailyTableOperator(ClassifailyOperator):
         categories: Categories | None = None,
         schema: SchemaId | None = None,
         axes: Mapping[str, Any] | XComArg | str | None = None,
-        type: str = "text",
-        mode: str | None = None,
+        type: InputType = "text",
+        mode: Mode | None = None,
         top_n: int | None = None,
         threshold: float | None = None,
         explain: bool = False,
         ledger: str | Literal[False] | None = None,
         refresh: bool | str = False,
-        on_unknown: str = "park",
+        on_unknown: Literal["park", "reconcile", "resend"] = "park",
         budget: Mapping[str, Any] | str | None = None,
         policy: Mapping[str, Any] | str | None = None,
         max_error_ratio: float | None = None,
-        on_invalid: str = "raise",
+        on_invalid: Literal["raise", "skip"] = "raise",
         batch_size: int | None = None,
         concurrency: int | None = None,
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
@@ -126,22 +128,25 @@ class ClassifailyTableOperator(ClassifailyOperator):
         check_choice("on_invalid", on_invalid, ON_INVALID)
         if text is not None and template is not None:
             raise ValueError("text and template exclude each other: a template names its own columns")
-        if ledger is False or refresh in (True, "failed") or on_unknown == "resend":
-            # Whatever the DAG's default_args say: not even a killed worker is followed by a second try, which pays.
+        if not self._from_mapped() and (ledger is False or refresh in (True, "failed") or on_unknown == "resend"):
+            # Whatever the DAG's default_args say. Of a mapped task the scheduler knows what `partial` was given, and
+            # of a template nothing yet: `execute` refuses a second attempt in any case.
             self.retries = 0
-        self._running = False
+        self._running = self._stopped = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Label the table, and return the summary for XCom."""
         from airflow.sdk import Asset
 
         from classifaily_connectors import Budget, ConfidencePolicy, classify_table
-        from classifaily_connectors.retry import replays
+        from classifaily_connectors.retry import check_repetition, replays
         from classifaily_connectors.tables.report import markdown, summary
 
-        kept = replays({"ledger": self.ledger, "refresh": self.refresh, "on_unknown": self.on_unknown})
-        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(kept=kept), self._killable():
+        options = {"ledger": self._ledger, "refresh": self.refresh, "on_unknown": self.on_unknown}
+        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(kept=replays(options)), self._killable():
             check_refresh(self.refresh, (True, False, "failed"))
+            check_ledger(self._ledger)
+            check_repetition(options, attempt=self._attempt(context))
             result = classify_table(
                 hook.get_conn(),
                 _place(self.source),
@@ -153,13 +158,13 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 prefix=self.prefix,
                 categories=self._categories,
                 schema=cast("int | str | None", self.schema),
-                axes=cast("Mapping[str, Any] | None", self.axes),
+                axes=self._axes,
                 type=self.type or "text",
                 mode=self.mode,
                 top_n=self.top_n,
                 threshold=self.threshold,
                 explain=self.explain,
-                ledger=False if self.ledger is False else self.ledger or hook.store_url(),
+                ledger=False if self._ledger is False else self._ledger or hook.store_url(),
                 refresh=cast("Any", self.refresh),
                 on_unknown=cast("Any", self.on_unknown),
                 budget=_made(Budget, self.budget),
@@ -172,16 +177,16 @@ class ClassifailyTableOperator(ClassifailyOperator):
             )
         told = {**summary(result), "output": str(self.target)}
         self.log.info("Labelled %s\n%s", self.target, markdown(told))
-        events = cast("Any", context)["outlet_events"]
+        events = cast("Any", context).get("outlet_events")
         for outlet in self.outlets:
-            if isinstance(outlet, Asset):
+            if events is not None and isinstance(outlet, Asset):
                 events[outlet].extra.update(told)
         return told
 
     def on_kill(self) -> None:
         """Buy nothing more; what is under way is let end and kept, for as long as Airflow waits."""
         if self._running:
-            self._running = False
+            self._running, self._stopped = False, True
             from airflow.providers.common.compat.sdk import AirflowException
 
             raise AirflowException("told to stop: nothing more is bought, and what was paid is kept")
@@ -189,7 +194,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
     @contextmanager
     def _killable(self) -> Generator[None]:
         # Airflow calls on_kill in this thread, in the middle of the run, but also after an execution_timeout ended it.
-        self._running = True
+        self._running, self._stopped = True, False
         try:
             yield
         finally:
@@ -199,7 +204,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
         """Progress as Airflow shows it: an XCom that is renewed while the task runs, and now and then a log line."""
         from classifaily_connectors.tables.report import progress_line
 
-        task = cast("Any", context)["ti"]
+        task = cast("Any", context).get("ti")
         shown = logged = -LOG_SECONDS
 
         def show(progress: Progress) -> None:
@@ -207,12 +212,29 @@ class ClassifailyTableOperator(ClassifailyOperator):
             now = time.monotonic()
             if now - shown >= SHOW_SECONDS or progress.done == progress.total:
                 shown = now
-                task.xcom_push("progress", asdict(progress))
+                self._push(task, "progress", asdict(progress))
             if now - logged >= LOG_SECONDS:
                 logged = now
                 self.log.info("%s", progress_line(progress))
 
         return show
+
+    def _push(self, task: Any, key: str, value: Any) -> None:
+        """An XCom that is only shown: whatever is wrong with it, the rows go on."""
+        if task is None:
+            return
+        try:
+            task.xcom_push(key, value)
+        except Exception as error:
+            if self._stopped:  # not its own: on_kill raises wherever it finds us
+                raise
+            self.log.warning("XCom %r could not be written: %s", key, type(error).__name__)
+
+    @property
+    def _axes(self) -> Mapping[str, Any] | None:
+        if isinstance(self.axes, Mapping):
+            return {name: plain_categories(each) for name, each in self.axes.items()}
+        return cast("Mapping[str, Any] | None", self.axes)
 
 
 def _place(address: Address) -> Any:

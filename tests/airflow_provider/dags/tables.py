@@ -61,3 +61,33 @@ with DAG("table_of_axes", schedule=None, params=PARAMS):
         **{**COMMON, "categories": None},
         axes={"team": TEAMS, "urgency": ["urgent", "can wait"]},
     )
+
+
+def broken(context: Any, result: Any) -> None:
+    raise OSError("a check of the user's own, after the table was paid")
+
+
+AFTERWARDS: dict[str, Any] = {
+    "text": "body", "categories": TEAMS, "retries": 2, "retry_delay": timedelta(0), "post_execute": broken
+}  # fmt: skip
+ANEW: dict[str, dict[str, Any]] = {
+    "no_ledger": {"ledger": False}, "refresh": {"refresh": True}, "failed": {"refresh": "failed"}
+}  # fmt: skip
+
+for name, option in ANEW.items():
+    with DAG(f"again_{name}", schedule=None, params=PARAMS, render_template_as_native_obj=True):
+        ClassifailyTableOperator(
+            task_id="plain", source="{{ params.source }}", target="{{ params.target }}", **option, **AFTERWARDS
+        )
+    with DAG(f"again_{name}_mapped", schedule=None, params=PARAMS):
+        ClassifailyTableOperator.partial(task_id="plain", target="{{ params.target }}", **option, **AFTERWARDS).expand(
+            source=["{{ params.source }}"]
+        )
+    with DAG(f"again_{name}_by_template", schedule=None, params=PARAMS, render_template_as_native_obj=True):
+        ClassifailyTableOperator(
+            task_id="plain",
+            source="{{ params.source }}",
+            target="{{ params.target }}",
+            **{each: "{{ " + repr(value) + " }}" for each, value in option.items()},
+            **AFTERWARDS,
+        )
