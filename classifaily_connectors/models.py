@@ -28,6 +28,8 @@ from pydantic import (
     model_validator,
 )
 
+from classifaily_connectors.events import status_after
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
 
@@ -364,19 +366,6 @@ class WebhookEndpoint(Model):
     events: Annotated[tuple[str, ...], BeforeValidator(lambda value: tuple(as_list(value)))] = ("*",)
     secret: SecretStr | None = None
     created_at: Instant = None
-
-
-def ends_job(event: str) -> bool:
-    """Whether a webhook's event says that its job or batch has ended: `*.completed` and `*.failed` do, and no other.
-
-    A word still to come may tell of a beginning (job.started) or of progress (batch.progress).
-    """
-    return event.endswith((".completed", ".failed"))
-
-
-def status_after(event: str) -> str:
-    """The status of a job of which nothing is known but its webhook's event."""
-    return event.rpartition(".")[2] if ends_job(event) else "processing"
 
 
 class WebhookEvent(Model):

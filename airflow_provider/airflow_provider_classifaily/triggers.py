@@ -20,6 +20,7 @@ from airflow_provider_classifaily.hooks import ClassifailyHook
 if TYPE_CHECKING:
     from classifaily_connectors.store.delivery import Delivery
     from classifaily_connectors.webhooks import Feed
+    from classifaily_connectors.webhooks.position import FeedReader, Position
 
 WATERMARK = "classifaily_deliveries_seen"
 EVENTS = ("job.completed", "job.failed", "batch.completed")
@@ -86,7 +87,8 @@ class ClassifailyEventTrigger(BaseEventTrigger):
     `events` names those that count, or the one that does; None or "*" is all, our own pings and events yet unknown too.
     What arrived within `poll_seconds` is one event, `{job_ids, source}`. On Airflow 3.3 or newer a watermark is kept in
     the state store of each watched asset, and what arrived while the triggerer was down is told afterwards (a delivery
-    may be told twice, never not at all); before, it begins with what arrives next.
+    may be told twice, never not at all); before, it begins with what arrives next. A watermark that is none of the
+    store's, because another one has taken its place, is noticed and logged: its deliveries are told from the first on.
 
     Raises ValueError for a name that no event has.
     """
@@ -118,45 +120,52 @@ class ClassifailyEventTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch, for ever."""
         from classifaily_connectors.webhooks import open_feed
+        from classifaily_connectors.webhooks.position import FeedReader
 
         async with ClassifailyHook(self.classifaily_conn_id) as hook:
             feed = await asyncio.to_thread(open_feed, **await hook.adeliveries(self.source))
         try:
-            seen = await self._watermark(feed)
-            self.log.info("Watching the webhooks of %s after delivery %d", self.source, seen)
+            reader = FeedReader(feed, await self._watermark(feed), self.source)
+            self.log.info("Watching the webhooks of %s after delivery %d", self.source, reader.position.seq)
             while True:
-                arrived = await self._arrived(feed, seen)
+                arrived = await self._arrived(reader)
                 wanted = [each for each in arrived if self.events is None or each.event in self.events]
                 if wanted:  # in one event: of two at once Airflow may schedule only the first (apache/airflow#63507)
                     told = {"job_ids": [each.job_id for each in wanted], "source": self.source}
                     yield TriggerEvent(told)  # type: ignore[no-untyped-call]
                 await asyncio.sleep(self.poll_seconds)
                 if arrived:  # after a while, in which Airflow has written them down
-                    seen = arrived[-1].seq
-                    await self._remember(seen)
+                    await self._remember(reader.position)
         finally:
             feed.close()
 
-    async def _arrived(self, feed: Feed, seen: int) -> list[Delivery]:
+    async def _arrived(self, reader: FeedReader) -> list[Delivery]:
         try:
-            return await asyncio.to_thread(feed.after, seen, source=self.source)
+            arrived = await asyncio.to_thread(reader.page)
+            if reader.restarted:
+                self.log.warning("%s", reader.restarted)
+                reader.restarted = ""
         except Exception as error:  # noqa: BLE001  # whatever a store that is down raises: it is asked again
             self.log.warning("the feed could not be read, and is read again: %s", type(error).__name__)
             return []
+        return arrived
 
-    async def _watermark(self, feed: Feed) -> int:
+    async def _watermark(self, feed: Feed) -> Position:
         """Where to go on: after what every asset has been told of; a new asset begins with what arrives next."""
-        kept = [await state.aget(WATERMARK) for state in self._states]
-        known = [int(each) for each in kept if each is not None]
-        if known:
-            return min(known)
-        head = await asyncio.to_thread(feed.head)
-        await self._remember(head)
-        return head
+        from classifaily_connectors.webhooks.position import Position
 
-    async def _remember(self, seen: int) -> None:
+        kept = [await state.aget(WATERMARK) for state in self._states]
+        known = [Position.parse(each) for each in kept if each is not None]
+        end = await asyncio.to_thread(feed.end)
+        if known:
+            return min(known, key=lambda each: each.in_feed(end).seq)
+        newest = Position(end.head, end.store)
+        await self._remember(newest)
+        return newest
+
+    async def _remember(self, seen: Position) -> None:
         for state in self._states:
-            await state.aset(WATERMARK, seen)
+            await state.aset(WATERMARK, str(seen))
 
     @property
     def _states(self) -> list[Any]:

@@ -20,6 +20,7 @@ from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.store import Delivery, Inbox
+    from classifaily_connectors.webhooks.position import Position
 
 _PAGE = 500
 _LINE = "{seq:>8}  {when:19}  {state:9}  {source:12}  {event:16}  {job_id:20}  {notes}"
@@ -47,7 +48,9 @@ def list_deliveries(
     event: Annotated[str | None, typer.Option(help="Only this event, such as job.completed.")] = None,
     job_id: Annotated[str | None, typer.Option(help="Only this job.")] = None,
     state: Annotated[str | None, typer.Option(help="Only this state: ok, conflict, refuted, dead.")] = None,
-    after: Annotated[int, typer.Option(help="Only those with a greater number.")] = 0,
+    after: Annotated[
+        str, typer.Option(help="Only those after this place: a number, or better the `cursor` of a line of --json.")
+    ] = "0",
     waiting: Annotated[bool, typer.Option("--waiting", help="The jobs that are waited for, instead.")] = False,
     store: StorePlace = None,
     as_json: Json = False,
@@ -58,7 +61,8 @@ def list_deliveries(
             rows = _expected(inbox, source)
         else:
             wanted = {"source": source, "event": event, "job_id": job_id, "state": state}
-            rows = (_plain(each) for each in _pages(inbox, after, wanted))
+            place = _begin(inbox, after)
+            rows = (_plain(each, place.store) for each in _pages(inbox, place.seq, wanted))
         for row in rows:
             print(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
 
@@ -120,15 +124,27 @@ def prune(
     print(json.dumps({"dropped": dropped}) if as_json else f"{dropped:,} bodies dropped")
 
 
+def _begin(inbox: Inbox, after: str) -> Position:
+    from classifaily_connectors.webhooks.position import Position
+
+    wanted = Position.parse(after)
+    place = wanted.in_feed(inbox.end())
+    if place.seq < wanted.seq:
+        typer.echo(f"delivery {wanted.seq} is none of this store's: listed from the first one on", err=True)
+    return place
+
+
 def _pages(inbox: Inbox, after: int, wanted: dict[str, str | None]) -> Iterator[Delivery]:
     while page := inbox.entries(after=after, limit=_PAGE, **wanted):
         yield from page
         after = page[-1].seq
 
 
-def _plain(found: Delivery) -> dict[str, Any]:
+def _plain(found: Delivery, store: str = "") -> dict[str, Any]:
+    cursor = {"cursor": f"{found.seq}@{store}"} if store else {}
     return {
         "seq": found.seq,
+        **cursor,
         "source": found.source,
         "event": found.event,
         "job_id": found.job_id,

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from classifaily_connectors.models import ends_job
+from classifaily_connectors.events import ends_job
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.delivery import (
@@ -27,6 +27,7 @@ from classifaily_connectors.store.delivery import (
 from classifaily_connectors.store.inbox_landing import NOTIFY, TAKE_TURN, Batch, land
 from classifaily_connectors.store.lanes import Lane, postgres_lane, sqlite_lane
 from classifaily_connectors.store.migrations import delivery, expectation, identity, mark
+from classifaily_connectors.store.source import checked_source
 from classifaily_connectors.store.statements import slices
 
 TOMBSTONES = 400 * 86400.0
@@ -37,7 +38,7 @@ _PAGE = 1000
 class Inbox(Store):
     """The deliveries in the database at `url`, which may be the ledger's; safe to share between threads.
 
-    A source keeps accounts and environments apart: `default`, or the last part of the webhook's path.
+    A source keeps accounts and environments apart: `default`, or the last part of the webhook's path, however spelt.
 
     Raises ConfigurationError when the place cannot keep an inbox, or holds one from a newer version.
     """
@@ -71,8 +72,9 @@ class Inbox(Store):
         """The newest delivery that says of each of those jobs that it has ended, with its body; none where there is
         none. Refuted ones do not count, nor do those that tell of a beginning or of progress."""
         found: dict[str, Delivery] = {}
+        named = checked_source(source)
         for part in slices(list(job_ids)):
-            ours = (delivery.c.source == source) & delivery.c.job_id.in_(part) & (delivery.c.state != "refuted")
+            ours = (delivery.c.source == named) & delivery.c.job_id.in_(part) & (delivery.c.state != "refuted")
             for row in self._read(sa.select(*_WHOLE).where(ours).order_by(delivery.c.seq)):
                 if ends_job(row.event):
                     found[row.job_id] = Delivery(*row)
@@ -98,7 +100,7 @@ class Inbox(Store):
         limit: int = 500,
     ) -> list[Delivery]:
         """The deliveries that match, in the order of the feed, without bodies."""
-        wanted = {"source": source, "event": event, "job_id": job_id, "state": state}
+        wanted = {"source": source and checked_source(source), "event": event, "job_id": job_id, "state": state}
         matches = [delivery.c[name] == value for name, value in wanted.items() if value is not None]
         query = sa.select(*_LISTED).where(delivery.c.seq > after, *matches).order_by(delivery.c.seq).limit(limit)
         return [Delivery(*row) for row in self._read(query)]
@@ -137,14 +139,14 @@ class Inbox(Store):
         """Remember that `owner` waits for these jobs; those expected already stay as they are."""
         with self._begin() as connection:
             now = self._now(connection)
-            common = {"source": source, "owner": owner, "expected_at": now}
+            common = {"source": checked_source(source), "owner": owner, "expected_at": now}
             rows = [{**common, "job_id": each} for each in sorted(set(job_ids))]
             if rows:
                 connection.execute(insert(self._engine, expectation).on_conflict_do_nothing(), rows)
 
     def settle(self, source: str, job_ids: Collection[str], *, by: SettledBy) -> int:
         """Remember what told those who waited for these jobs; the first means counts. How many were still open."""
-        mine = (expectation.c.source == source) & expectation.c.settled_at.is_(None)
+        mine = (expectation.c.source == checked_source(source)) & expectation.c.settled_at.is_(None)
         settled = 0
         with self._begin() as connection:
             now = self._now(connection)
@@ -157,7 +159,7 @@ class Inbox(Store):
         """Jobs that somebody still waits for, oldest first."""
         query = sa.select(expectation).where(expectation.c.settled_at.is_(None))
         if source is not None:
-            query = query.where(expectation.c.source == source)
+            query = query.where(expectation.c.source == checked_source(source))
         with self._begin("DEFERRED") as connection:
             rows = connection.execute(query.order_by(expectation.c.expected_at, expectation.c.job_id).limit(limit))
             return [Expectation(*row) for row in rows]

@@ -17,7 +17,8 @@ from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Send
 from classifaily_connectors.settings import ApiKey, Settings, as_secret, checked_base_url
-from classifaily_connectors.store.delivery import Delivery
+from classifaily_connectors.store.delivery import Delivery, FeedEnd
+from classifaily_connectors.store.source import checked_source
 from classifaily_connectors.transport import SyncTransport
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Feed(Protocol):
         """The number of the newest delivery; 0 when there is none."""
         ...
 
+    def end(self) -> FeedEnd:
+        """Which store it is, and the number of its newest delivery."""
+        ...
+
     def close(self) -> None:
         """Close the connections."""
         ...
@@ -84,7 +89,7 @@ class RemoteFeed:
 
     def __init__(self, settings: Settings, source: str) -> None:
         self._transport = SyncTransport(settings, max_connections=2, application="feed")
-        self._source = source
+        self._source = checked_source(source)
         self._context = Context()
 
     def __repr__(self) -> str:
@@ -92,19 +97,24 @@ class RemoteFeed:
 
     def find(self, source: str, job_ids: Collection[str]) -> dict[str, Delivery]:
         """The newest delivery that says of each of those jobs that it has ended, for those that have one."""
-        if source != self._source:
+        if checked_source(source) != self._source:
             return {}
         return self._transport.run(find(self._context, job_ids))
 
     def after(self, seq: int, *, source: str | None = None, limit: int = _LIMIT) -> list[Delivery]:
         """What came after `seq`, in order, at most `limit`."""
-        if source not in (None, self._source):
+        if source is not None and checked_source(source) != self._source:
             return []
         return self._transport.run(after(self._context, seq, limit=limit))
 
     def head(self) -> int:
         """The number of the newest delivery; 0 when there is none."""
-        return self._transport.run(head(self._context))
+        return self.end().head
+
+    def end(self) -> FeedEnd:
+        """Which store it is, and the number of its newest delivery; a receiver of an earlier version does not tell
+        which store."""
+        return self._transport.run(end(self._context))
 
     def close(self) -> None:
         """Close the connections."""
@@ -115,7 +125,7 @@ def feed_settings(store: str, source: str, secret: str | SecretStr | None) -> Se
     """The address of a receiver's feed, and the token that opens it."""
     from classifaily_connectors.webhooks.secrets import Secrets, feed_token
 
-    address = checked_base_url(store)
+    address, source = checked_base_url(store), checked_source(source)
     found = as_secret(secret) or next(iter(Secrets().of(source)), None)
     if found is None:
         raise ConfigurationError(f"the feed of source {source!r} needs its webhook secret: CLASSIFAILY_WEBHOOK_SECRET")
@@ -126,14 +136,19 @@ def feed_settings(store: str, source: str, secret: str | SecretStr | None) -> Se
 def after(context: Context, seq: int, *, limit: int = _LIMIT, wait: float = 0.0) -> Operation[list[Delivery]]:
     """Deliveries after `seq`; the receiver waits up to `wait` seconds for the first."""
     params = {"after": str(seq), "limit": str(limit), "wait": f"{wait:g}"}
-    _head, deliveries = yield from call(context, Send("GET", "/feed", params, timeout=wait + 30.0), _read)
+    _end, deliveries = yield from call(context, Send("GET", "/feed", params, timeout=wait + 30.0), _read)
     return deliveries
 
 
 def head(context: Context) -> Operation[int]:
     """The newest delivery's number."""
-    number, _deliveries = yield from call(context, Send("GET", "/feed", {"after": "0", "limit": "1"}), _read)
-    return number
+    return (yield from end(context)).head
+
+
+def end(context: Context) -> Operation[FeedEnd]:
+    """Which store it is, and the newest delivery's number."""
+    place, _deliveries = yield from call(context, Send("GET", "/feed", {"after": "0", "limit": "1"}), _read)
+    return place
 
 
 def find(context: Context, job_ids: Collection[str]) -> Operation[dict[str, Delivery]]:
@@ -141,7 +156,7 @@ def find(context: Context, job_ids: Collection[str]) -> Operation[dict[str, Deli
     found: dict[str, Delivery] = {}
     for part in _parts(sorted(job_ids)):
         path = f"/feed?{urlencode([('job_id', each) for each in part])}"
-        _head, deliveries = yield from call(context, Send("GET", path), _read)
+        _end, deliveries = yield from call(context, Send("GET", path), _read)
         found.update((each.job_id, each) for each in deliveries)
     return found
 
@@ -151,10 +166,11 @@ def _parts(ids: list[str]) -> Iterator[list[str]]:
         yield ids[start : start + _IDS]
 
 
-def _read(wire: object) -> tuple[int, list[Delivery]]:
+def _read(wire: object) -> tuple[FeedEnd, list[Delivery]]:
     envelope = as_map(wire)
     try:
-        return int(envelope["head"]), [_delivery(as_map(each)) for each in as_list(envelope["deliveries"])]
+        place = FeedEnd(str(envelope.get("store") or ""), int(envelope["head"]))
+        return place, [_delivery(as_map(each)) for each in as_list(envelope["deliveries"])]
     except (KeyError, TypeError) as error:
         raise ValueError("not a feed") from error
 

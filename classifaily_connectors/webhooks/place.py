@@ -14,10 +14,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.store.source import checked_source
 from classifaily_connectors.webhooks.feed import REMOTE, RemoteFeed, feed_settings, open_inbox
 from classifaily_connectors.webhooks.readers import ReceiverReader, StoreReader
-from classifaily_connectors.webhooks.secrets import source_name
 from classifaily_connectors.webhooks.watching import report
 
 if TYPE_CHECKING:
@@ -44,9 +43,7 @@ class Place:
         """
         if store is None:
             return None
-        name = source_name(source)
-        if name is None:
-            raise ConfigurationError(f"{source!r} cannot be a webhook source: letters, digits and underscores")
+        name = checked_source(source)
         if store.startswith(REMOTE):
             return cls(store, name, feed_settings(store, name, secret))
         _check(store)

@@ -15,9 +15,8 @@ from pydantic import SecretStr
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.secret_text import FILE, bare, from_environment, no_secret
+from classifaily_connectors.store.source import DEFAULT, checked_source
 
-DEFAULT = "default"
-"""The source of a path that names none."""
 VARIABLE = "CLASSIFAILY_WEBHOOK_SECRET"
 FILE_VARIABLE = "CLASSIFAILY_WEBHOOK_SECRETS_FILE"
 SHORTEST = 16
@@ -25,8 +24,6 @@ SHORTEST = 16
 
 Given = str | SecretStr | Iterable[str | SecretStr]
 BySource = dict[str, tuple[SecretStr, ...]]
-_SOURCE = re.compile(r"[a-z0-9_]{1,64}")
-_RESERVED = frozenset({"feed", "_"})
 # What other tools call a secret, or the place of one: as a source it would leave the default one without its secret.
 _NO_SOURCES = frozenset(
     [
@@ -48,23 +45,6 @@ _NO_SOURCES = frozenset(
 )
 _LINE = re.compile(rf"(?:export\s+)?{VARIABLE}(?:_(?P<source>[A-Za-z0-9_]+))?\s*=\s*(?P<value>.*)")
 _REMARK = re.compile(r"#(\s|$|!)")
-
-
-def source_name(word: str) -> str | None:
-    """`word` as the name of a source: small letters, digits and underscores, with `-` read as `_`; None if it is
-    no name."""
-    name = word.strip().lower().replace("-", "_")
-    return name if _SOURCE.fullmatch(name) and name not in _RESERVED else None
-
-
-def checked_source(word: str) -> str:
-    """The one spelling of a source. Raises ConfigurationError when `word` cannot be one."""
-    name = source_name(word)
-    if name is None:
-        raise ConfigurationError(
-            f"{word!r} cannot be a webhook source: 1 to 64 letters, digits and underscores, and not 'feed'"
-        )
-    return name
 
 
 def from_arguments(given: Given | Mapping[str, Given]) -> BySource:

@@ -17,23 +17,21 @@ from pydantic import SecretStr
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.secret_text import bare, read_file
+from classifaily_connectors.store.source import DEFAULT, checked_source, source_name
 from classifaily_connectors.webhooks.secret_forms import (
-    DEFAULT,
     FILE_VARIABLE,
     VARIABLE,
     BySource,
     Given,
     checked,
-    checked_source,
     from_arguments,
     from_text,
     from_variables,
-    source_name,
     unique,
 )
 from classifaily_connectors.webhooks.signature import Keys
 
-__all__ = ["DEFAULT", "FILE_VARIABLE", "VARIABLE", "Given", "Secrets", "checked_source", "feed_token", "source_name"]
+__all__ = ["DEFAULT", "FILE_VARIABLE", "VARIABLE", "Given", "Secrets", "feed_token", "source_name"]
 
 _FEED = b"classifaily-connectors feed v1"
 

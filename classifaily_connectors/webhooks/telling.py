@@ -5,7 +5,8 @@ consumes nothing. A question that has no answer yet is held until there is one, 
 
     GET …/feed?after=N&wait=20&limit=500    what has a higher number than N, at the latest after `wait` seconds
     GET …/feed?job_id=A&job_id=B            the newest delivery that ended each of those jobs, at once
-    200 {"head": the newest number of all, "deliveries": [{seq, source, event, job_id, state, received_at, redriven}]}
+    200 {"store": its identity, "head": the newest number of all,
+         "deliveries": [{seq, source, event, job_id, state, received_at, redriven}]}
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from classifaily_connectors.webhooks.secrets import feed_token
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from classifaily_connectors.store.delivery import Delivery
+    from classifaily_connectors.store.delivery import Delivery, FeedEnd
     from classifaily_connectors.store.inbox import Inbox
 
 T = TypeVar("T")
@@ -76,11 +77,11 @@ class Telling:
         while True:
             news = self._news()
             try:
-                head, deliveries = await self._ask(look)
+                end, deliveries = await self._ask(look)
                 patience = until - asyncio.get_running_loop().time()
                 if deliveries or patience <= 0 or self._stopped:
-                    return _told(head, deliveries)
-                self._look_after(head)
+                    return _told(end, deliveries)
+                self._look_after(end.head)
                 await asyncio.wait([news], timeout=patience)
             finally:
                 self._listening.discard(news)
@@ -124,16 +125,17 @@ class Telling:
         return await loop.run_in_executor(self._threads, lambda: question(self._open()))
 
 
-def _after(source: str, after: int, limit: int, inbox: Inbox) -> tuple[int, list[Delivery]]:
-    return inbox.head(), inbox.after(after, source=source, limit=limit)
+def _after(source: str, after: int, limit: int, inbox: Inbox) -> tuple[FeedEnd, list[Delivery]]:
+    return inbox.end(), inbox.after(after, source=source, limit=limit)
 
 
-def _find(source: str, job_ids: list[str], inbox: Inbox) -> tuple[int, list[Delivery]]:
-    return inbox.head(), list(inbox.find(source, job_ids).values())
+def _find(source: str, job_ids: list[str], inbox: Inbox) -> tuple[FeedEnd, list[Delivery]]:
+    return inbox.end(), list(inbox.find(source, job_ids).values())
 
 
-def _told(head: int, deliveries: list[Delivery]) -> dict[str, Any]:
-    return {"head": head, "deliveries": [{name: getattr(each, name) for name in _FIELDS} for each in deliveries]}
+def _told(end: FeedEnd, deliveries: list[Delivery]) -> dict[str, Any]:
+    told = [{name: getattr(each, name) for name in _FIELDS} for each in deliveries]
+    return {"store": end.store, "head": end.head, "deliveries": told}
 
 
 def _number(asked: dict[str, list[str]], name: str, default: int) -> str:

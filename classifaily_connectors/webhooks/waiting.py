@@ -16,7 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.errors import InvalidRequestError, JobTimeoutError, NotFoundError
-from classifaily_connectors.models import Job, status_after
+from classifaily_connectors.events import status_after
+from classifaily_connectors.models import Job
 from classifaily_connectors.operations.jobs import settled
 from classifaily_connectors.taxonomy import refuse
 from classifaily_connectors.webhooks.asking import PASSING, Asker, Pace

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from classifaily_connectors.errors import why
-from classifaily_connectors.models import ends_job
+from classifaily_connectors.events import ends_job
 
 if TYPE_CHECKING:
     from classifaily_connectors.store.delivery import Delivery, SettledBy

@@ -1,10 +1,11 @@
 """`build_webhook_sensor`: one run for each job that has ended, as the receiver of its webhook tells.
 
 The law of this file: reading the feed consumes nothing, and the cursor is the number of the last delivery that was
-dealt with. So a daemon that was killed looks again at what it may not have finished, and the run keys keep it from
-launching anything twice. A delivery is a hint: a run gets ids, and asks for the job itself.
+dealt with, and the store it lies in. So a daemon that was killed looks again at what it may not have finished, and the
+run keys keep it from launching anything twice. A delivery is a hint: a run gets ids, and asks for the job itself.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Generator
@@ -26,6 +27,7 @@ from dagster import (
 
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.store.delivery import Delivery
+from classifaily_connectors.webhooks.position import FeedReader, Position
 
 JOBS = AssetKey(["classifaily", "jobs"])
 """The external asset that stands for the jobs of the API; each delivery is an observation of it."""
@@ -82,20 +84,22 @@ def build_webhook_sensor(
 
     # Called by hand, as tests do, it is given the resource a second time, by name.
     def look(context: SensorEvaluationContext, **_resources: Any) -> SensorResult:
-        begun = seq = int(context.cursor or 0)
+        begun = place = Position.parse(context.cursor)
         runs: list[RunRequest] = []
         seen: list[AssetObservation] = []
-        with closing(_deliveries(getattr(context.resources, resource_key).deliveries, source, begun)) as deliveries:
-            for delivery in deliveries:
+        store = getattr(context.resources, resource_key).deliveries
+        with closing(_deliveries(store, source, begun, context.log)) as deliveries:
+            for delivery, place in deliveries:  # noqa: B007  # where the tick has come to
+                if delivery is None:
+                    continue
                 if delivery.event in events and delivery.job_id and delivery.state != "refuted":
                     seen.append(_observation(delivery))
                     if target is not None:
                         runs.append(_request(delivery, run_config))
-                seq = delivery.seq
                 if len(seen) >= max_runs:
                     break
-        skipped = None if runs else f"no wanted delivery after number {begun}" if not seen else "nothing to launch"
-        return SensorResult(run_requests=runs, asset_events=seen, cursor=str(seq), skip_reason=skipped)
+        skipped = None if runs else f"no wanted delivery after number {begun.seq}" if not seen else "nothing to launch"
+        return SensorResult(run_requests=runs, asset_events=seen, cursor=str(place), skip_reason=skipped)
 
     return SensorDefinition(
         name=name,
@@ -108,17 +112,26 @@ def build_webhook_sensor(
     )
 
 
-def _deliveries(store: str, source: str, seq: int) -> Generator[Delivery]:
-    """What came after `seq`, page by page, as long as the tick has time."""
+def _deliveries(
+    store: str, source: str, begun: Position, log: logging.Logger
+) -> Generator[tuple[Delivery | None, Position]]:
+    """What came after `begun`, page by page, as long as the tick has time, and the place in the feed after each; at
+    the end of a page the place alone."""
     from classifaily_connectors.webhooks import open_feed
 
     until = time.monotonic() + _budget()
     feed = open_feed(store, source=source)
     try:
-        while page := feed.after(seq, source=source, limit=_PAGE):
-            yield from page
-            seq = page[-1].seq
-            if time.monotonic() >= until:
+        reader = FeedReader(feed, begun, source)
+        while True:
+            page = reader.page(_PAGE)
+            if reader.restarted:
+                log.warning(reader.restarted)
+                reader.restarted = ""
+            for each in page:
+                yield each, Position(each.seq, reader.position.store)
+            yield None, reader.position
+            if not page or time.monotonic() >= until:
                 return
     finally:
         feed.close()

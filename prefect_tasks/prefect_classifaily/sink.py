@@ -29,9 +29,11 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.logging import get_logger
 
 from classifaily_connectors import ClassifailyError, ConfigurationError, NotFoundError
-from classifaily_connectors.models import ends_job
+from classifaily_connectors.events import ends_job
+from classifaily_connectors.store.source import checked_source
 from classifaily_connectors.webhooks import check_job
 from classifaily_connectors.webhooks.feed import REMOTE, open_inbox
+from classifaily_connectors.webhooks.position import FeedReader, Position
 from prefect_classifaily import events
 from prefect_classifaily.credentials import ClassifailyCredentials, resolve
 
@@ -63,7 +65,7 @@ class Sink:
 
     `store` is the store URL of the receiver, where the place in the feed is kept too, under the name `consumer`.
 
-    Raises ConfigurationError when it cannot be opened, or is the address of a receiver.
+    Raises ConfigurationError when it cannot be opened, or is the address of a receiver, and for a source that is none.
     """
 
     store: str = field(repr=False)  # it may hold a password
@@ -76,6 +78,7 @@ class Sink:
     def __post_init__(self) -> None:
         if self.store.startswith(REMOTE):
             raise ConfigurationError("the sink keeps its place in the store: give it the store's URL, not a receiver's")
+        self.source = checked_source(self.source)
         self._inbox = open_inbox(self.store)
 
     def close(self) -> None:
@@ -86,7 +89,11 @@ class Sink:
 
     def forward(self, prefect: SyncPrefectClient) -> int:
         """Tell Prefect of the next deliveries, and resume who waits for their jobs; how many there were."""
-        deliveries = self._inbox.after(self._inbox.mark(self.consumer), source=self.source, limit=_PAGE)
+        reader = FeedReader(self._inbox, Position(self._inbox.mark(self.consumer)), self.source)
+        deliveries = reader.page(_PAGE)
+        if reader.restarted:
+            logger.warning("%s", reader.restarted)
+            self._inbox.set_mark(self.consumer, 0)
         told = [each for each in deliveries if each.job_id and each.state in ("ok", "conflict")]
         emit(prefect, map(_event, told))
         ended = {each.job_id for each in told if ends_job(each.event)}
@@ -94,7 +101,7 @@ class Sink:
         self._fresh.update((job_id, time.monotonic() + self.patience) for job_id in ended)
         self.resume(prefect)
         if deliveries:
-            self._inbox.set_mark(self.consumer, deliveries[-1].seq)
+            self._inbox.set_mark(self.consumer, reader.position.seq)
         return len(deliveries)
 
     def resume(self, prefect: SyncPrefectClient) -> None:

@@ -276,7 +276,33 @@ def test_several_assets_share_a_trigger_and_each_has_its_watermark(connected: Sa
 
     # It goes on after what every asset has been told of: nothing is missed by the one that is behind.
     assert asyncio.run(watch())["job_ids"] == ["before-2"]
-    assert [each.kept for each in (orders, bills, new)] == [{WATERMARK: 3}] * 3
+    places = [str(each.kept[WATERMARK]).partition("@") for each in (orders, bills, new)]
+    assert [seq for seq, _, _store in places] == ["3"] * 3
+    assert len({store for _seq, _, store in places}) == 1
+    assert places[0][2], "the watermark says which store it belongs to"
+
+
+@pytest.mark.parametrize("kept", [500, "500@another-store", "1@another-store"])
+def test_a_watermark_of_another_store_is_noticed(
+    kept: Any, connected: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store was restored or replaced: what lies in it is told, not passed over."""
+    deliver("kept")
+    asset = AssetState(**{WATERMARK: kept})
+    trigger = ClassifailyEventTrigger(poll_seconds=0.01)
+    trigger.asset_state_store = asset
+
+    async def watch() -> Any:
+        told = trigger.run()
+        payload = (await anext(told)).payload
+        deliver("new")
+        again = (await anext(told)).payload
+        await told.aclose()
+        return payload["job_ids"] + again["job_ids"]
+
+    assert asyncio.run(watch()) == ["kept", "new"]
+    assert str(asset.kept[WATERMARK]).startswith("1@")
+    assert "read from the first one on" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,42 @@ def test_each_delivery_is_one_run_in_the_order_of_the_feed(tick: Tick, inbox: In
     assert keys(tick(sensor())) == ["default:10:job.completed"]
 
 
+@pytest.mark.parametrize("cursor", ["500", "500@another-store", "1@another-store"])
+def test_a_cursor_of_another_store_is_noticed(
+    cursor: str, inbox: Inbox, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store was restored or replaced: what lies in it has its runs, and the log says why."""
+    arrive(inbox, "7")
+    resource = ClassifailyResource(
+        api_key=dg.EnvVar("CLASSIFAILY_KEY"), webhook_store=f"sqlite:///{tmp_path / 'deliveries.db'}"
+    )
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, cursor, resources={"classifaily": resource}) as context,
+    ):
+        result = sensor()(context)
+    assert isinstance(result, dg.SensorResult)
+    assert keys(result) == ["default:7:job.completed"]
+    assert result.cursor == f"1@{inbox.identity}"
+    assert "read from the first one on" in caplog.text
+
+
+def test_the_cursor_of_an_earlier_version_is_read_on(
+    tick: Tick, inbox: Inbox, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    arrive(inbox, "7", "8")
+    resource = ClassifailyResource(
+        api_key=dg.EnvVar("CLASSIFAILY_KEY"), webhook_store=f"sqlite:///{tmp_path / 'deliveries.db'}"
+    )
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, "1", resources={"classifaily": resource}) as context,
+    ):
+        result = sensor(source="Default")(context)
+    assert isinstance(result, dg.SensorResult)
+    assert keys(result) == ["default:8:job.completed"]
+
+
 def test_a_redrive_is_a_run_of_its_own(tick: Tick, inbox: Inbox, sandbox: Sandbox) -> None:
     arrive(inbox, "7")
     tick(sensor())

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,12 +21,15 @@ from prefect_stage import BUG, MONEY, TEAMS, Stage, staged, wait_until
 
 from classifaily_connectors import ConfigurationError
 from classifaily_connectors.sandbox import Fault
+from classifaily_connectors.store import Arrival, Inbox
 from prefect_classifaily import events, start_on_job, submit_job
 from prefect_classifaily.automations import astart_on_job
 from prefect_classifaily.sink import Sink, _resume, suspended, sweep_jobs
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+
+    from prefect_classifaily import ClassifailyCredentials
 
 HERE = Path(__file__).parent
 OFTEN = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
@@ -235,6 +239,67 @@ def test_only_a_run_that_waits_for_this_job_is_resumed(stage: Stage) -> None:
             prefect.delete_flow_run(each.id)
         prefect.delete_deployment(deployment_id)
     ours.close()
+
+
+class Heard:
+    """What a sink asks of Prefect's client, and what it was told."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def request(self, _method: str, _path: str, json: list[dict[str, Any]]) -> None:
+        self.events += json
+
+    def read_flow_runs(self, **_filters: Any) -> list[Any]:
+        return []
+
+
+def arrive(inbox: Inbox, *events: str, source: str = "default") -> None:
+    inbox.put([Arrival(source, event, "7", event.encode(), time.time(), None, b"{}") for event in events])
+
+
+def test_the_sinks_source_may_be_spelt_as_the_webhooks_path_is(
+    credentials: ClassifailyCredentials, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/deliveries.db"
+    inbox = Inbox(url)
+    arrive(inbox, "job.completed", source="eu_west")
+    sink, heard = Sink(url, credentials, source="EU-West"), Heard()
+    assert sink.forward(heard) == 1  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="cannot be a webhook source"):
+        Sink(url, credentials, source="a b")
+    sink.close()
+    inbox.close()
+
+
+def test_a_beginning_is_told_and_settles_nothing(credentials: ClassifailyCredentials, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/deliveries.db"
+    inbox = Inbox(url)
+    inbox.expect("default", ["7"])
+    arrive(inbox, "job.started")
+    sink, heard = Sink(url, credentials), Heard()
+    assert sink.forward(heard) == 1  # type: ignore[arg-type]
+    assert [each["event"] for each in heard.events] == ["classifaily.job.started"]
+    assert [each.job_id for each in inbox.expected()] == ["7"]
+    arrive(inbox, "job.completed")
+    sink.forward(heard)  # type: ignore[arg-type]
+    assert inbox.expected() == []
+    sink.close()
+    inbox.close()
+
+
+def test_a_mark_beyond_the_end_of_the_feed_is_noticed(credentials: ClassifailyCredentials, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/deliveries.db"
+    inbox = Inbox(url)
+    inbox.set_mark("prefect", 500)
+    sink, heard = Sink(url, credentials), Heard()
+    assert sink.forward(heard) == 0  # type: ignore[arg-type]
+    assert inbox.mark("prefect") == 0  # and so it is said once
+    arrive(inbox, "job.completed")
+    assert sink.forward(heard) == 1  # type: ignore[arg-type]
+    assert inbox.mark("prefect") == 1
+    sink.close()
+    inbox.close()
 
 
 def test_the_sink_needs_a_store_of_its_own(stage: Stage) -> None:

@@ -24,7 +24,11 @@ EVENT = b'{"event":"job.completed","id":"84"}'
 def ask_feed(station: Station) -> Callable[..., Any]:
     def ask_feed(query: str = "", secret: str = SECRET, path: str = PATH) -> Any:
         answer = station.ask("GET", f"{path}/feed?{query}", headers={"Authorization": f"Bearer {feed_token(secret)}"})
-        return answer.json if answer.status == 200 else answer.status
+        if answer.status != 200:
+            return answer.status
+        told = answer.json
+        assert told.pop("store") == station.inbox.identity
+        return told
 
     return ask_feed
 

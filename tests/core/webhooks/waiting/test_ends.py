@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from classifaily_connectors import JobTimeoutError
-from classifaily_connectors.models import WebhookEvent, ends_job
+from classifaily_connectors.events import ends_job
+from classifaily_connectors.models import WebhookEvent
 from classifaily_connectors.webhooks import check_job, parse_event, wait_for_job
 from classifaily_connectors.webhooks.intake import read
 from classifaily_connectors.webhooks.reconciling import reconcile
