@@ -12,6 +12,7 @@ from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.enums import categories_of, taxonomy_of
 from classifaily_connectors.media import INPUT_TYPES
 from classifaily_connectors.operations import payloads
+from classifaily_connectors.operations.shapes import check_many
 from classifaily_connectors.routing import ConfidencePolicy
 from classifaily_connectors.taxonomy import CategoryLike, parse_categories, refuse
 
@@ -83,8 +84,7 @@ def prepare(
     known(many, (AxesOptions if axes else ManyOptions).__annotations__, "classify_axes" if axes else "classify_many")
     if axes and categories is not None:
         raise refuse("categories do not go with axes: give them as one of the axes")
-    if isinstance(rows, str | bytes):
-        raise refuse("rows must be many inputs, not one text: use classify for one")
+    check_many(rows, "rows")
     input_type, on_unknown = many.get("type", "text"), many.get("on_unknown", "park")
     if input_type not in INPUT_TYPES:
         raise refuse(f"type is {input_type!r}; it must be one of {', '.join(INPUT_TYPES)}")

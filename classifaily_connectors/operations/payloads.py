@@ -7,12 +7,12 @@ field and the fix; defaults are left to the API by not sending them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from classifaily_connectors.media import HALF_A_PAIR, Input, encode_input, is_unicode
 from classifaily_connectors.models import Schema
+from classifaily_connectors.operations.shapes import check_many
 from classifaily_connectors.taxonomy import CategoryLike, parse_categories, refuse, to_wire
 
 Item = Input | Mapping[str, Any]
@@ -101,8 +101,9 @@ def batch(items: Iterable[Item], *, type: str | None, **options: Unpack[Shared])
 
     Items without an id get their position, so that every answer can be joined to its item.
     """
-    if isinstance(items, str | bytes | os.PathLike | Mapping) or not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise refuse("items must be a list of inputs, not one input")
+    check_many(items, "items")
+    if not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # an asynchronous one
+        raise refuse("items is asynchronous: collect them in a list first, or use classify_many")
     parsed = [_item(item, type, f"items[{place}]") for place, item in enumerate(items)]
     if not parsed:
         raise refuse("items is empty: there is nothing to classify")
