@@ -91,11 +91,22 @@ class Recovery:
                 found = await desk.lookup(list(self._waiting))
                 owners = {each.run_id for each in found.values() if each.state == "open"} - {desk.run_id}
                 live = await desk.do(desk.book.live_runs, owners) if owners else set[str]()
-                await self._look(found, live)
+                await self._look(await self._final(found, live), live)
                 if self._waiting:
                     await asyncio.sleep(_LOOK_AGAIN)
         finally:
             self._busy = False
+
+    async def _final(self, found: dict[bytes, Entry], live: set[str]) -> dict[bytes, Entry]:
+        """The entries as their owners left them: who is gone now may have answered since they were looked up."""
+        desk = self.engine.desk
+        left = {key for key, each in found.items() if each.state == "open" and each.run_id not in live}
+        if not left:
+            return found
+        again = await desk.lookup(list(left))
+        # Whoever has taken one over meanwhile is at work.
+        live.update(each.run_id for key, each in again.items() if each.run_id != found[key].run_id)
+        return {key: entry for key, entry in found.items() if key not in left} | again
 
     async def _look(self, found: dict[bytes, Entry], live: set[str]) -> None:
         interrupted: list[Pair] = []

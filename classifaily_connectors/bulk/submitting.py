@@ -127,10 +127,11 @@ class Purchase:
         terms.namespace, terms.durable = self._ledger.namespace, True
         self._key = terms.unit(0, {"input": value}).key
         while True:
-            entry = self._ledger.lookup([self._key]).get(self._key)
+            entry = self._entry()
             if entry is None:
                 ours = self._ledger.claim(self._run_id, [self._key])
-            elif self._under_way(entry):
+            elif _waiting(entry) and (self._is_live(entry) or self._entry() != entry):
+                # Its owner is at work, or has left and may have kept the job just before.
                 time.sleep(_LOOK_AGAIN)
                 continue
             elif self._refresh or (self._resend and _lost(entry)):
@@ -140,8 +141,11 @@ class Purchase:
             if ours:
                 return None
 
-    def _under_way(self, entry: Entry) -> bool:
-        return entry.state == "open" and entry.job_id is None and bool(self._ledger.live_runs([entry.run_id]))
+    def _entry(self) -> Entry | None:
+        return self._ledger.lookup([self._key]).get(self._key)
+
+    def _is_live(self, entry: Entry) -> bool:
+        return bool(self._ledger.live_runs([entry.run_id]))
 
     def submitted(self, job: Job) -> None:
         """Keep the job's id, or its answer if it has ended already.
@@ -168,6 +172,10 @@ class Purchase:
         self._ledger.end_run(self._run_id)
         if self._owned:
             self._ledger.close()
+
+
+def _waiting(entry: Entry) -> bool:
+    return entry.state == "open" and entry.job_id is None
 
 
 def _lost(entry: Entry) -> bool:
