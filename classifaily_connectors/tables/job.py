@@ -121,7 +121,8 @@ class TableJob:
         if is_address(source):
             self._refuse_overwriting(place_of(source))
         self.spans: deque[Span] = deque()
-        """What was fed and has not come back whole, in order."""
+        """What was fed and has not come back, in order."""
+        self._landed = 0
         self._rows: list[Answer] = []
         self._labels: dict[str, int] = {}
         self._sink: Sink | None = None
@@ -282,7 +283,11 @@ class TableJob:
         return [(first - start, last - start) for first, last in gaps]
 
     def land(self, row: Row | AxesRow) -> bool:
-        """Take a row; whether it is time to `write`."""
+        """Take a row; whether it is time to `write`. A run that ends early leaves rows out."""
+        missing = row.index - self._landed - len(self._rows)
+        if missing:
+            self.write()
+            self._pass(missing)
         self._rows.append((row,) if isinstance(row, Row) else tuple(row.axes.values()))
         if self.axes:
             _add(self._labels, Counter(self.shape.labels(self._rows[-1])))
@@ -293,8 +298,19 @@ class TableJob:
         """Hand the rows that came back to the sink."""
         if self._sink is not None and self._rows:
             rows, self._rows = self._rows, []
-            chunk, first, _last = self.spans.popleft()
+            chunk, first, _last = self.spans[0]
             self._sink.write(chunk, first, first + len(rows), rows)
+            self._pass(len(rows))
+
+    def _pass(self, rows: int) -> None:
+        """The next of what was fed comes so many rows later."""
+        self._landed += rows
+        while rows:
+            chunk, first, last = self.spans.popleft()
+            if first + rows < last:
+                self.spans.appendleft((chunk, first + rows, last))
+                return
+            rows -= last - first
 
     def keep(self) -> None:
         """The run ends early: keep what came back."""

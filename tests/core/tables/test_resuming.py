@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from classifaily_connectors import (
+    AuthenticationError,
     Budget,
     BudgetExceededError,
     ErrorRatioExceededError,
@@ -309,3 +310,46 @@ def test_kill_9_in_the_middle(own_sandbox: Sandbox, connect: Any, table: Path, t
     again = classify_table(connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger)
     assert (again.stats.billed, again.stats.unknown) == (0, unknown)
     assert max(own_sandbox.bill().by_input.values()) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("kept", [True, False], ids=["ledger", "no ledger"])
+def test_rows_that_a_stopped_run_left_out_move_no_label(
+    own_sandbox: Sandbox, connect: Any, tmp_path: Path, kind: str, kept: bool
+) -> None:
+    """The second of four batches is refused for good: those beside it were paid, and keep their places."""
+    words = ["I was charged twice" if n // 10 % 2 else "the app crashes" for n in range(200)]
+    frame = pd.DataFrame({"id": range(200), "body": [f"{word} {n}" for n, word in enumerate(words)]})
+    source, out = tmp_path / f"t.{kind}", tmp_path / f"o.{kind}"
+    _save(frame, source)
+    refusal = {"error": {"code": "unauthorized", "message": "revoked"}}
+    own_sandbox.inject(Fault(kind="answer", path="/batch", status=401, nth=2, times=1, body=refusal))
+    own_sandbox.inject(Fault(kind="delay", path="/batch", seconds=0.2, times=None))
+    options: dict[str, Any] = {"text": "body", "output": out, "categories": CATEGORIES, "batch_size": 10}
+    options |= {"concurrency": 4, "ledger": f"sqlite:///{tmp_path}/l.db" if kept else False}
+    client = connect(own_sandbox)
+    with pytest.raises(AuthenticationError):
+        classify_table(client, source, **options)
+    own_sandbox.clear_faults()
+    assert 0 < own_sandbox.bill().charged < 200
+    assert classify_table(client, source, **options).resumed > 0
+    labelled = _load(out)
+    assert [str(each) for each in labelled["id"]] == [str(n) for n in range(200)]
+    expected = ["billing" if "charged" in word else "technical" for word in words]
+    assert list(labelled["label"]) == expected
+    assert own_sandbox.bill().charged == 200
+
+
+def _save(frame: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_parquet(path, index=False)
+
+
+def _load(path: Path) -> pd.DataFrame:
+    if path.suffix == ".csv":
+        return pd.read_csv(path)
+    return pd.read_json(path, lines=True) if path.suffix == ".jsonl" else pd.read_parquet(path)
