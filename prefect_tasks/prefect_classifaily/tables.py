@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
+from prefect.exceptions import CancelledRun
 from prefect.tasks import Task, exponential_backoff
 
 from classifaily_connectors import aclassify_table as acore
@@ -22,11 +23,15 @@ from classifaily_connectors.retry import mendable, replays
 from classifaily_connectors.tables.report import summary
 from prefect_classifaily.credentials import CredentialsLike, aresolve, resolve
 from prefect_classifaily.display import TableDisplay
+from prefect_classifaily.stopping import StopWatch, is_stopping
 from prefect_classifaily.tasks import BACKOFF, JITTER, RETRIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefect.client.schemas.objects import State, TaskRun
 
+    from classifaily_connectors import Progress
     from classifaily_connectors.options import LabellingOptions
     from classifaily_connectors.places import Address
     from classifaily_connectors.tables.job import Source
@@ -43,7 +48,9 @@ def retry_with_ledger(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
     wait cannot mend: a wrong argument or table, a refused key or plan, a used-up quota or budget, too many failed rows.
     """
     context = TaskRunContext.get()
-    return context is not None and replays(context.parameters.get("options", {})) and mendable(state.data)
+    if context is None or isinstance(state.data, CancelledRun):
+        return False
+    return replays(context.parameters.get("options", {})) and mendable(state.data) and not is_stopping()
 
 
 _durable = task(
@@ -83,8 +90,9 @@ def classify_table(
     Raises what the core's `classify_table` raises; what was paid is kept for the next attempt.
     """
     block = resolve(credentials)
-    with TableDisplay(report, options.get("progress")) as display, block.get_client() as client:
-        display.result = core(client, source, output=output, **_with_ledger(block, options), progress=display)
+    with TableDisplay(report, options.get("progress")) as display, StopWatch() as watch, block.get_client() as client:
+        progress = _watched(watch, display)
+        display.result = core(client, source, output=output, **_with_ledger(block, options), progress=progress)
         return summary(display.result)
 
 
@@ -101,12 +109,21 @@ async def aclassify_table(
     block = await aresolve(credentials)
     display = TableDisplay(report, options.get("progress")).__enter__()
     try:
-        async with block.get_async_client() as client:
-            told = _with_ledger(block, options)
-            display.result = await acore(client, source, output=output, **told, progress=display)
+        with StopWatch() as watch:
+            async with block.get_async_client() as client:
+                given, progress = _with_ledger(block, options), _watched(watch, display)
+                display.result = await acore(client, source, output=output, **given, progress=progress)
         return summary(display.result)
     finally:
         await asyncio.to_thread(display.close)
+
+
+def _watched(watch: StopWatch, display: TableDisplay) -> Callable[[Progress], None]:
+    def progress(moment: Progress) -> None:
+        watch.check()
+        display(moment)
+
+    return progress
 
 
 def _with_ledger(block: ClassifailyCredentials, options: LabellingOptions) -> dict[str, Any]:
