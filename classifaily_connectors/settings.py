@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
@@ -25,6 +26,8 @@ BASE_URL_HINT = f"The API is documented at {BASE_URL} and at {OTHER_BASE_URL}: c
 KEY_VARIABLES = ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY")
 KEY_PREFIX = "cai_live_"
 STORE_FILE = "classifaily.db"
+MASKED = re.compile(r"\*{3}|\u2022{3}|\.{3}|\u2026|<hidden>|\[redacted\]", re.IGNORECASE)
+"""What stands in the place of a secret where one is shown."""
 MAX_TIMEOUT = 1e9
 """Seconds: sockets overflow a little above."""
 
@@ -84,6 +87,11 @@ def _checked_key(given: SecretStr | None) -> ApiKey:
     problem = None
     if not key:
         problem = f"no API key: pass api_key or set {KEY_VARIABLES[0]} (create one under API Keys in the dashboard)"
+    elif MASKED.search(key):
+        problem = (
+            "api_key is masked, as platforms show a secret: pass the key itself, or the name of the block or "
+            "connection that holds it"
+        )
     elif not key.isascii() or not key.isprintable() or " " in key:
         problem = "api_key holds a blank, a control or a non-ASCII character: copy it again from the dashboard"
     elif not key.startswith(KEY_PREFIX) and (reason := no_secret(key)):

@@ -6,6 +6,7 @@ Prefect server nor a lost one holds up rows, blocks an event loop, or fails a ru
 
 from __future__ import annotations
 
+import re
 import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,9 @@ from prefect import artifacts
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
+from classifaily_connectors import ConfigurationError
 from classifaily_connectors.tables import report
+from prefect_classifaily.failures import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from classifaily_connectors import Progress, TableResult
 
+_KEY = re.compile(r"[a-z0-9-]+")
 EVERY = 1.0
 """Seconds between two updates of the progress bar."""
 
@@ -30,6 +34,19 @@ _create_progress: Any = artifacts.create_progress_artifact
 _update_progress: Any = artifacts.update_progress_artifact
 _create_markdown: Any = artifacts.create_markdown_artifact
 _create_table: Any = artifacts.create_table_artifact
+
+
+def checked_key(key: str | None) -> str | None:
+    """The key of a table's artifacts.
+
+    Raises ConfigurationError for one that Prefect refuses; it would do so only after the table was paid for.
+    """
+    if key is not None and not _KEY.fullmatch(key):
+        raise ConfigurationError(
+            f"report is {key!r}; as the key of an artifact it must be lowercase letters, digits and dashes, "
+            "or None for no artifacts"
+        )
+    return key
 
 
 class TableDisplay:
@@ -41,7 +58,7 @@ class TableDisplay:
 
     def __init__(self, key: str | None, progress: Callable[[Progress], None] | None) -> None:
         self.result: TableResult | None = None
-        self._key, self._progress = key, progress
+        self._key, self._progress = checked_key(key), progress
         self._moment: Progress | None = None
         self._shown: Progress | None = None
         self._bar: UUID | None = None
@@ -64,11 +81,15 @@ class TableDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.end()
+        self.join()
 
-    def close(self) -> None:
-        """Show how it ended, and wait until Prefect has taken it."""
+    def end(self) -> None:
+        """Have it shown how the run ended; returns at once."""
         self._ended.set()
+
+    def join(self) -> None:
+        """Wait until Prefect has taken it; `end` comes first."""
         if self._thread is not None:
             self._thread.join()
 
@@ -87,7 +108,7 @@ class TableDisplay:
         except Exception as error:  # noqa: BLE001  # whatever Prefect's client raises: the rows matter more
             if not self._troubled:
                 self._troubled = True
-                get_run_logger().warning("Prefect did not take an artifact: %s", type(error).__name__)
+                get_run_logger().warning("Prefect did not take an artifact: %s", reason(error))
 
     def _show_progress(self) -> None:
         moment = self._moment

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from classifaily_connectors import Job
 
+PREFIX = "classifaily."
 COMPLETED, FAILED = "classifaily.job.completed", "classifaily.job.failed"
 WAITING = "classifaily-job"
 """The tag of every run that is suspended until a job ends; `classifaily-job:ID` says which."""
@@ -20,7 +23,7 @@ WAITING = "classifaily-job"
 
 def event_name(event: str) -> str:
     """Prefect's name for a webhook's event: `classifaily.job.completed` for `job.completed`."""
-    return f"classifaily.{event}"
+    return f"{PREFIX}{event}"
 
 
 def event_of(job: Job) -> str:
@@ -66,3 +69,8 @@ def job_of(key: str | None) -> str | None:
     if key is None or not key.startswith(f"{WAITING}:"):
         return None
     return key.removeprefix(f"{WAITING}:").rpartition(":")[0]
+
+
+def jobs_of(tags: Iterable[str]) -> set[str]:
+    """The jobs that a run with these tags waits for; it may be several."""
+    return {each.removeprefix(f"{WAITING}:") for each in tags if each.startswith(f"{WAITING}:")}

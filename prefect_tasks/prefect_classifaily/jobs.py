@@ -12,16 +12,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from prefect import get_client, suspend_flow_run, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventResourceFilter
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.tasks import Task, exponential_backoff
 from prefect.utilities.asyncutils import run_coro_as_sync
@@ -39,7 +43,7 @@ from prefect_classifaily.tasks import BACKOFF, JITTER, RETRIES, free, paid, retr
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.client.schemas.objects import TaskRun
 
     from classifaily_connectors import AsyncClassifailyClient
     from classifaily_connectors.media import Input
@@ -47,6 +51,9 @@ if TYPE_CHECKING:
     from classifaily_connectors.taxonomy import CategoryLike
 
 Mode = Literal["poll", "event", "suspend"]
+JobLike = Job | str | int | PrefectFuture[Job] | State[Job]
+"""A job, its id, or the future or state of the task that submits it."""
+_ID = re.compile(r"[!-~]{1,200}")
 SLOWLY = (5.0, 300.0)
 """Seconds between two questions to the API while an event is awaited: one that is lost costs little."""
 LONGEST_PAUSE = 30.0
@@ -129,7 +136,7 @@ def _expect(store: str, source: str, job: Job) -> None:
 
 
 def wait_for_job(
-    job: Job | str | int,
+    job: JobLike,
     *,
     mode: Mode = "poll",
     credentials: CredentialsLike = None,
@@ -137,7 +144,7 @@ def wait_for_job(
     source: str = "default",
     timeout: float | None = None,
 ) -> Job:
-    """The job once it has completed; `job` is one, or its id.
+    """The job once it has completed; `job` is one, its id, or the future or state of a `submit_job`.
 
     `poll` asks the API, ever more rarely; with `store` (a webhook receiver's store, or its address) it learns of the
     end within a quarter of a second of the delivery. `event` is woken by the event that the sink emits
@@ -147,10 +154,11 @@ def wait_for_job(
 
     `source` names the webhook's account or environment; `timeout` is in seconds, None for ever.
 
-    Raises JobFailedError when the job failed, JobTimeoutError when it runs on (with `suspend`, Prefect fails the run
-    instead), NotFoundError when the API goes on not knowing it.
+    Raises ConfigurationError, before anything is asked, for what is no job, and for `suspend` in a task, a subflow or a
+    flow run without a deployment; JobFailedError when the job failed; JobTimeoutError when it runs on (with `suspend`,
+    Prefect fails the run instead); NotFoundError when the API goes on not knowing it.
     """
-    job_id, done = _checked(job, mode)
+    job_id, done = _checked(_submitted(job), mode)
     if done is None:
         wait = Wait(job_id, credentials, store, source, _deadline(timeout))
         done = _WAITS[mode](wait)
@@ -158,7 +166,7 @@ def wait_for_job(
 
 
 async def await_for_job(
-    job: Job | str | int,
+    job: JobLike,
     *,
     mode: Mode = "poll",
     credentials: CredentialsLike = None,
@@ -167,7 +175,7 @@ async def await_for_job(
     timeout: float | None = None,
 ) -> Job:
     """The async twin of `wait_for_job`; see there. Any number of them, gathered, share one poller."""
-    job_id, done = _checked(job, mode)
+    job_id, done = _checked(await asyncio.to_thread(_submitted, job), mode)
     if done is None:
         wait = Wait(job_id, credentials, store, source, _deadline(timeout))
         done = await _ASYNC_WAITS[mode](wait)
@@ -190,14 +198,32 @@ class Wait:
         return {"store": self.store, "source": self.source}
 
 
-def _checked(job: Job | str | int, mode: str) -> tuple[str, Job | None]:
+def _checked(job: object, mode: str) -> tuple[str, Job | None]:
+    """The id to wait for, and the job itself where it has ended already."""
     if mode not in _WAITS:
         raise ConfigurationError(f"mode is {mode!r}; it must be one of {', '.join(_WAITS)}")
-    if not isinstance(job, Job):
+    if isinstance(job, Job):
+        if job.id is None and not job.done:
+            raise ConfigurationError("the job has no id to wait for")
+        return str(job.id), job if job.done else None
+    if isinstance(job, str | int) and not isinstance(job, bool) and _ID.fullmatch(str(job)):
         return str(job), None
-    if job.id is None and not job.done:
-        raise ConfigurationError("the job has no id to wait for")
-    return str(job.id), job if job.done else None
+    # Not repeated: what is no id may be an input.
+    raise ConfigurationError(
+        f"job is a {type(job).__name__} that is no job id: pass what submit_job returned, its future, or the id itself"
+    )
+
+
+def _submitted(job: object) -> object:
+    """What a future or a state of `submit_job` holds; anything else as it is.
+
+    Raises what the submission raised.
+    """
+    if isinstance(job, PrefectFuture):
+        return cast("Any", job).result()
+    if isinstance(job, State):
+        return cast("Any", job).result(_sync=True)
+    return job
 
 
 def _deadline(timeout: float | None) -> float | None:
@@ -307,32 +333,54 @@ async def alook_at_job(wait: Wait) -> Job | None:
 
 def _suspended(wait: Wait) -> Job:
     run_id = _run_id()
-    ours = {events.WAITING, events.tag(wait.job_id)}
-    with get_client(sync_client=True) as prefect:
-        # Tagged before the look: from here on, whoever hears of the job finds this run.
-        prefect.update_flow_run(run_id, tags={*prefect.read_flow_run(run_id).tags, *ours})
-        while (job := look_at_job(wait)) is None:
-            _suspend(key=events.pause_key(wait.job_id), timeout=_left(wait), _sync=True)
-        prefect.update_flow_run(run_id, tags={*prefect.read_flow_run(run_id).tags} - ours)
+    # Tagged before the look: from here on, whoever hears of the job finds this run.
+    _tag(run_id, wait.job_id)
+    while (job := look_at_job(wait)) is None:
+        _suspend(key=events.pause_key(wait.job_id), timeout=_left(wait), _sync=True)
+    _untag(run_id, wait.job_id)
     return job
 
 
 async def _asuspended(wait: Wait) -> Job:
     run_id = _run_id()
-    ours = {events.WAITING, events.tag(wait.job_id)}
-    async with get_client() as prefect:
-        await prefect.update_flow_run(run_id, tags={*(await prefect.read_flow_run(run_id)).tags, *ours})
-        while (job := await alook_at_job(wait)) is None:
-            await _suspend(key=events.pause_key(wait.job_id), timeout=_left(wait), _sync=False)
-        await prefect.update_flow_run(run_id, tags={*(await prefect.read_flow_run(run_id)).tags} - ours)
+    await asyncio.to_thread(_tag, run_id, wait.job_id)
+    while (job := await alook_at_job(wait)) is None:
+        await _suspend(key=events.pause_key(wait.job_id), timeout=_left(wait), _sync=False)
+    await asyncio.to_thread(_untag, run_id, wait.job_id)
     return job
 
 
 def _run_id() -> UUID:
+    """The flow run to suspend.
+
+    Raises ConfigurationError where Prefect could not: it would say so only after the run was tagged.
+    """
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    if TaskRunContext.get() is not None or context is None or context.flow_run is None:
         raise ConfigurationError("mode='suspend' suspends a flow run: call wait_for_job in a flow, not in a task")
+    if context.flow_run.parent_task_run_id is not None:
+        raise ConfigurationError("mode='suspend' cannot suspend a subflow: call wait_for_job in the flow that calls it")
+    if context.flow_run.deployment_id is None:
+        raise ConfigurationError("mode='suspend' needs a deployment, which resumes the run: serve or deploy the flow")
     return context.flow_run.id
+
+
+_TAGGING = threading.Lock()
+"""Prefect replaces all tags of a run at once, and several waits may belong to one run."""
+
+
+def _tag(run_id: UUID, job_id: str) -> None:
+    with _TAGGING, get_client(sync_client=True) as prefect:
+        tags = {*prefect.read_flow_run(run_id).tags, events.WAITING, events.tag(job_id)}
+        prefect.update_flow_run(run_id, tags=tags)
+
+
+def _untag(run_id: UUID, job_id: str) -> None:
+    with _TAGGING, get_client(sync_client=True) as prefect:
+        tags = {*prefect.read_flow_run(run_id).tags} - {events.tag(job_id)}
+        if not events.jobs_of(tags):
+            tags -= {events.WAITING}
+        prefect.update_flow_run(run_id, tags=tags)
 
 
 def _left(wait: Wait) -> int | None:

@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.logging import get_logger
+from prefect.settings import get_current_settings
 
 from classifaily_connectors import ClassifailyError, ConfigurationError, NotFoundError
 from classifaily_connectors.events import ends_job
@@ -36,6 +37,7 @@ from classifaily_connectors.webhooks.feed import REMOTE, open_inbox
 from classifaily_connectors.webhooks.position import FeedReader, Position
 from prefect_classifaily import events
 from prefect_classifaily.credentials import ClassifailyCredentials, resolve
+from prefect_classifaily.failures import reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -74,6 +76,7 @@ class Sink:
     consumer: str = "prefect"
     patience: float = PATIENCE
     _fresh: dict[str, float] = field(default_factory=dict[str, float])
+    _crashed: set[UUID] = field(default_factory=set)  # pyright: ignore[reportUnknownVariableType]  # UUID is no import here
 
     def __post_init__(self) -> None:
         if self.store.startswith(REMOTE):
@@ -126,7 +129,19 @@ class Sink:
         for run, job_id in waiting:
             if job_id in ended:
                 _resume(prefect, run.id, job_id)
+        self._name_crashed(prefect)
         return len(ended)
+
+    def _name_crashed(self, prefect: SyncPrefectClient) -> None:
+        """Warn, once each, of runs that were marked Crashed while they were suspended: nothing resumes them."""
+        for run in _tagged(prefect, [events.WAITING], StateType.CRASHED):
+            if run.id not in self._crashed:
+                self._crashed.add(run.id)
+                logger.warning(
+                    "flow run %s (%s) waits for job %s and is Crashed, so nothing resumes it: retry it, and let the "
+                    "automation that marks runs as crashed expect prefect.flow-run.Suspended too",
+                    run.name, run.id, ", ".join(sorted(events.jobs_of(run.tags))),
+                )  # fmt: skip
 
     def _settle(self, prefect: SyncPrefectClient, client: ClassifailyClient, job_id: str) -> bool:
         if self._inbox.find(self.source, [job_id]):
@@ -159,18 +174,25 @@ def suspended(prefect: SyncPrefectClient, job_ids: Collection[str] | None = None
     """The runs that are suspended until a job ends (one of these, or any), and the job's id."""
     few = job_ids is not None and len(job_ids) <= _FEW
     tags = [events.tag(each) for each in job_ids or ()] if few else [events.WAITING]
-    paused = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
-    found = FlowRunFilter(tags=FlowRunFilterTags(any_=tags), state=paused)
+    for run in _tagged(prefect, tags, StateType.PAUSED):
+        job_id = events.job_of(run.state.state_details.pause_key) if run.state else None
+        if (
+            job_id is not None
+        ):  # suspended for a job of ours; with several waits at once, for each that it is tagged with
+            for each in sorted({job_id, *events.jobs_of(run.tags)}):
+                if job_ids is None or each in job_ids:
+                    yield run, each
+
+
+def _tagged(prefect: SyncPrefectClient, tags: list[str], state: StateType) -> list[FlowRun]:
+    of_type = FlowRunFilterState(type=FlowRunFilterStateType(any_=[state]))
+    wanted = FlowRunFilter(tags=FlowRunFilterTags(any_=tags), state=of_type)
     runs: list[FlowRun] = []
     while True:
-        page = prefect.read_flow_runs(flow_run_filter=found, limit=_MANY, offset=len(runs))
+        page = prefect.read_flow_runs(flow_run_filter=wanted, limit=_MANY, offset=len(runs))
         runs += page
         if len(page) < _MANY:
-            break
-    for run in runs:
-        job_id = events.job_of(run.state.state_details.pause_key) if run.state else None
-        if job_id is not None and (job_ids is None or job_id in job_ids):
-            yield run, job_id
+            return runs
 
 
 def _resume(prefect: SyncPrefectClient, run_id: UUID, job_id: str) -> None:
@@ -207,7 +229,12 @@ def sweep_jobs(credentials: str | None = None, source: str = "default", consumer
 
 
 def run(sink: Sink, stop: threading.Event, *, interval: float = INTERVAL, sweep: float = SWEEP) -> None:
-    """Forward and sweep until `stop` is set; what is down is waited for."""
+    """Forward and sweep until `stop` is set; what is down is waited for.
+
+    Raises ConfigurationError without PREFECT_API_URL: Prefect would start a temporary server, which nobody else hears.
+    """
+    if get_current_settings().api.url is None:
+        raise ConfigurationError("PREFECT_API_URL is not set: the sink would tell a temporary server of its own")
     failures, swept = 0, float("-inf")
     while not stop.is_set():
         number = 0
@@ -223,7 +250,7 @@ def run(sink: Sink, stop: threading.Event, *, interval: float = INTERVAL, sweep:
                         stop.wait(interval)
         except Exception as error:  # noqa: BLE001  # whatever the store or Prefect's client raises: nothing is lost
             failures += 1
-            logger.warning("the sink could not go on (%s) and tries again", type(error).__name__)
+            logger.warning("the sink could not go on and tries again: %s", reason(error))
             stop.wait(min(2.0 ** min(failures, 10), LONGEST_PAUSE))
 
 
@@ -237,16 +264,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--interval", type=float, default=INTERVAL, help="seconds between two looks into the feed")
     parser.add_argument("--sweep", type=float, default=SWEEP, help="seconds between two sweeps")
     given = parser.parse_args(arguments)
-    block = resolve(given.credentials)
-    sink = Sink(given.store or block.get_store_url(), block, given.source, given.consumer)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    logger.info("ready: deliveries of source %s go to Prefect", given.source)
     try:
-        run(sink, stop, interval=given.interval, sweep=given.sweep)
-    finally:
-        sink.close()
+        block = resolve(given.credentials)
+        sink = Sink(given.store or block.get_store_url(), block, given.source, given.consumer)
+        try:
+            logger.info("ready: deliveries of source %s go to Prefect", given.source)
+            run(sink, stop, interval=given.interval, sweep=given.sweep)
+        finally:
+            sink.close()
+    except ConfigurationError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

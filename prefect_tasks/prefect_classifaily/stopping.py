@@ -74,8 +74,9 @@ def is_stopping() -> bool:
 
 
 def _is_unwinding() -> bool:
+    # `sys._current_frames` is documented, its underscore notwithstanding.
     main = threading.main_thread().ident
-    frame: FrameType | None = sys._current_frames().get(main) if main is not None else None  # noqa: SLF001  # public, if special
+    frame: FrameType | None = sys._current_frames().get(main or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
         if frame.f_code.co_name == _UNWINDING:
             return True

@@ -115,7 +115,9 @@ async def aclassify_table(
                 display.result = await acore(client, source, output=output, **given, progress=progress)
         return summary(display.result)
     finally:
-        await asyncio.to_thread(display.close)
+        # Two steps: where the task is cancelled, anyio cancels the waiting too, and its thread would never end.
+        display.end()
+        await asyncio.to_thread(display.join)
 
 
 def _watched(watch: StopWatch, display: TableDisplay) -> Callable[[Progress], None]:
