@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from prefect import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import CancelledRun
+from prefect.exceptions import CancelledRun, TerminationSignal
 from prefect.runtime import flow_run as runtime
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 EVERY = 1.0
 """Seconds between two looks."""
 _STOPPED = (StateType.CANCELLING, StateType.CANCELLED)
-_UNWINDING = "cancel_all_tasks"
-"""The method in which Prefect's flow engine waits for its tasks after SIGTERM, and at no other time."""
 
 
 class StopWatch:
@@ -74,11 +72,15 @@ def is_stopping() -> bool:
 
 
 def _is_unwinding() -> bool:
-    # `sys._current_frames` is documented, its underscore notwithstanding.
-    main = threading.main_thread().ident
-    frame: FrameType | None = sys._current_frames().get(main or 0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    """Whether the main thread holds the exception that Prefect's handler of SIGTERM raises there.
+
+    It does so for as long as it waits for its task threads; nothing else in this process tells them of the signal.
+    """
+    main = threading.main_thread().ident or 0
+    # Documented, its underscore notwithstanding.
+    frame: FrameType | None = sys._current_frames().get(main)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
-        if frame.f_code.co_name == _UNWINDING:
+        if any(isinstance(value, TerminationSignal) for value in frame.f_locals.values()):
             return True
         frame = frame.f_back
     return False
