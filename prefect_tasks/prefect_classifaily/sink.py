@@ -233,7 +233,7 @@ def run(sink: Sink, stop: threading.Event, *, interval: float = INTERVAL, sweep:
 
     Raises ConfigurationError without PREFECT_API_URL: Prefect would start a temporary server, which nobody else hears.
     """
-    if get_current_settings().api.url is None:
+    if not get_current_settings().api.url:
         raise ConfigurationError("PREFECT_API_URL is not set: the sink would tell a temporary server of its own")
     failures, swept = 0, float("-inf")
     while not stop.is_set():

@@ -103,6 +103,15 @@ def test_secrets_are_wrapped_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "mask", ["**********", "cai_live_***", "\u2022" * 8, "cai_live_...", "<hidden>", "cai_live_\u2026"]
+)
+def test_a_masked_key_is_refused(mask: str, env: pytest.MonkeyPatch) -> None:
+    """A copied form field or a printed block gives one, and the API would only say that the key is not valid."""
+    with pytest.raises(cc.ConfigurationError, match="api_key is masked.*the name of the block or connection"):
+        Settings.resolve(mask)
+
+
+@pytest.mark.parametrize(
     ("url", "kept"),
     [
         ("https://api.classifaily.com/v1", "https://api.classifaily.com/v1"),

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect import flow, get_client
+from prefect import flow, get_client, task
+from prefect.runtime import flow_run as runtime
 from prefect_stage import BUG, MONEY, TEAMS, Stage, staged, wait_until
 
 from classifaily_connectors import (
     ConfigurationError,
+    InvalidRequestError,
     Job,
     JobFailedError,
     JobTimeoutError,
@@ -23,7 +26,7 @@ from classifaily_connectors import (
     OutcomeUnknownError,
 )
 from classifaily_connectors.sandbox import Fault
-from prefect_classifaily import asubmit_job, await_for_job, jobs, submit_job, wait_for_job
+from prefect_classifaily import asubmit_job, await_for_job, events, jobs, submit_job, wait_for_job
 from prefect_classifaily.sink import Sink
 
 
@@ -198,6 +201,92 @@ def test_what_needs_no_waiting(stage: Stage) -> None:
     with pytest.raises(ConfigurationError, match="call wait_for_job in a flow"):
         wait_for_job("1", mode="suspend")
     assert not asked(stage)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"id": "7", "input_preview": MONEY}, [7], None, True, 1.5, MONEY, "", "7 8", "7\n", object()],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_no_job_is_refused_and_not_repeated(stage: Stage, given: Any) -> None:
+    for work in (lambda: wait_for_job(given), lambda: asyncio.run(await_for_job(given, mode="suspend"))):
+        with pytest.raises(ConfigurationError, match="that is no job id: pass what submit_job returned") as caught:
+            work()
+        assert MONEY not in str(caught.value)
+    assert not asked(stage)
+
+
+def test_a_future_or_a_state_stands_for_its_job(server: Any, stage: Stage) -> None:
+    options: dict[str, Any] = {"categories": TEAMS}
+
+    @flow
+    def waits() -> list[str | None]:
+        future = submit_job.submit(MONEY, **options)
+        state = submit_job(BUG, return_state=True, **options)
+        stage.end_jobs()
+        return [wait_for_job(future).label, wait_for_job(state).label]
+
+    @flow
+    async def awaits() -> str | None:
+        future = asubmit_job.submit(MONEY, **options)
+        return (await await_for_job(future)).label
+
+    assert waits() == ["billing", "technical"]
+    assert asyncio.run(awaits()) == "billing"
+
+    @flow
+    def refused() -> Job:
+        return wait_for_job(submit_job.submit(" ", **options))
+
+    with pytest.raises(InvalidRequestError):
+        refused()
+
+
+def test_a_run_that_cannot_be_suspended_says_so_and_keeps_no_tag(server: Any, stage: Stage) -> None:
+    answers: list[str] = []
+
+    def suspend() -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            wait_for_job("7", mode="suspend")
+        answers.append(str(caught.value))
+
+    @flow
+    def inner() -> None:
+        suspend()
+
+    @flow
+    def outer() -> Any:
+        task(suspend)()
+        inner()
+        suspend()
+        return runtime.id
+
+    run_id = outer()
+    assert ["in a flow, not in a task" in answers[0], "a subflow" in answers[1], "a deployment" in answers[2]] == [
+        True
+    ] * 3
+    with get_client(sync_client=True) as prefect:
+        assert prefect.read_flow_run(run_id).tags == []
+    assert not asked(stage)
+
+
+def test_waits_at_once_keep_each_others_tags(server: Any, stage: Stage) -> None:
+    """Prefect replaces all the tags of a run."""
+    ids = [str(number) for number in range(8)]
+
+    @flow
+    def waits() -> Any:
+        return runtime.id
+
+    run_id = UUID(str(waits()))
+    with get_client(sync_client=True) as prefect, ThreadPoolExecutor(8) as threads:
+        prefect.update_flow_run(run_id, tags=["mine"])
+        list(threads.map(lambda each: jobs._tag(run_id, each), ids))
+        assert events.jobs_of(prefect.read_flow_run(run_id).tags) == set(ids)
+        list(threads.map(lambda each: jobs._untag(run_id, each), ids[1:]))
+        assert {*prefect.read_flow_run(run_id).tags} == {"mine", events.WAITING, events.tag("0")}
+        jobs._untag(run_id, "0")
+        assert prefect.read_flow_run(run_id).tags == ["mine"]
 
 
 def test_a_job_that_there_is_not(server: Any, stage: Stage) -> None:

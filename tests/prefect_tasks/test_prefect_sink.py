@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect import get_client
-from prefect.states import Running, Suspended
+from prefect.events.schemas.automations import EventTrigger
+from prefect.states import Crashed, Running, Suspended
 from prefect_stage import BUG, MONEY, TEAMS, Stage, staged, wait_until
 
 from classifaily_connectors import ConfigurationError
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
     from prefect_classifaily import ClassifailyCredentials
 
+KEY = "cai_live_"
 HERE = Path(__file__).parent
 OFTEN = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
 
@@ -188,6 +193,100 @@ async def test_the_automations_twin_finds_the_same(stage: Stage) -> None:
     assert first == second
     async with get_client() as prefect:
         await prefect.delete_automation(first)
+
+
+def test_what_could_never_start_a_run_is_refused(stage: Stage) -> None:
+    """One event may stand alone, by either of its names; a block among the parameters would be stored as asterisks."""
+    for on in ("job.failed", ["classifaily.job.failed"]):
+        with get_client(sync_client=True) as prefect:
+            made = start_on_job("continuing/test", name="refused", on=on)
+            (automation,) = prefect.read_automations_by_name("refused")
+            prefect.delete_automation(made)
+            assert isinstance(automation.trigger, EventTrigger)
+            assert automation.trigger.expect == {"classifaily.job.failed"}
+    block: Any = stage.credentials
+    refusals: list[tuple[str, dict[str, Any], str]] = [
+        ("continuing/test", {"on": "job.complete"}, "did you mean 'job.completed'"),
+        ("continuing/test", {"on": ()}, "on is empty"),
+        ("continuing/test", {"parameters": {"credentials": block}}, "a block or a secret"),
+        ("continuing/test", {"parameters": {"all": [{"key": block.api_key}]}}, "a block or a secret"),
+        ("continuing/test", {"parameters": {"at": object()}}, "cannot be written as JSON"),
+        ("continuing/nowhere", {}, "there is no deployment 'continuing/nowhere'"),
+        ("nowhere", {}, "there is no deployment 'nowhere'"),
+    ]
+    for deployment, options, message in refusals:
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            start_on_job(deployment, name="refused", **options)
+        assert KEY not in str(caught.value)
+    with get_client(sync_client=True) as prefect:
+        assert prefect.read_automations_by_name("refused") == []
+
+
+async def test_the_twin_names_the_deployment_too(stage: Stage) -> None:
+    with pytest.raises(ConfigurationError, match="there is no deployment 'continuing/nowhere'"):
+        await astart_on_job("continuing/nowhere")
+
+
+def test_the_sink_refuses_a_server_of_its_own(stage: Stage, tmp_path: Path) -> None:
+    """Without an address, Prefect starts a temporary one: the delivery would be told to nobody."""
+    environment = {**stage.environment(), "PREFECT_API_URL": "", "PREFECT_HOME": str(tmp_path)}
+    with process(tmp_path / "log", environment, "-m", "prefect_classifaily.sink") as started:
+        assert started.wait(60) == 2
+    said = (tmp_path / "log").read_text()
+    assert "PREFECT_API_URL is not set" in said
+    assert "Traceback" not in said
+
+
+def test_what_prefect_refuses_is_named(stage: Stage, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with HTTPServer(("127.0.0.1", 0), Unauthorized) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        environment = {
+            **stage.environment(),
+            "PREFECT_API_URL": url,
+            "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        }
+        with process(log, environment, "-m", "prefect_classifaily.sink", "--consumer", "refused"):
+            wait_until(lambda: "tries again" in log.read_text(), 60)
+        server.shutdown()
+    assert "HTTP 401: check PREFECT_API_KEY" in log.read_text()
+
+
+class Unauthorized(BaseHTTPRequestHandler):
+    """A Prefect server that wants another key."""
+
+    def do_POST(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815  # the name that http.server calls
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_suspended_run_that_was_marked_as_crashed_is_named_once(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An automation against zombies hears no heartbeat of a suspended run; nothing resumes it afterwards."""
+    monkeypatch.setattr(logging.getLogger("prefect.classifaily"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("prefect"), "propagate", True)
+    ours = Sink(stage.store, stage.credentials)
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name("waiting/test")
+        made = prefect.create_deployment(flow_id=deployment.flow_id, name="crashes")
+        run = prefect.create_flow_run_from_deployment(made, tags=[events.WAITING, events.tag("77")])
+        prefect.set_flow_run_state(run.id, Crashed(), force=True)
+        for _ in range(2):
+            ours.sweep(prefect)
+        prefect.delete_flow_run(run.id)
+        prefect.delete_deployment(made)
+    ours.close()
+    said = [record.getMessage() for record in caplog.records if "is Crashed" in record.getMessage()]
+    assert len(said) == 1
+    assert str(run.id) in said[0]
+    assert "waits for job 77" in said[0]
 
 
 def test_a_mark_that_was_not_set_repeats_the_same_event(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from classifaily_connectors import (
     BudgetExceededError,
     ClassifailyClient,
     ConfidencePolicy,
+    ConfigurationError,
     InvalidRequestError,
     plan_table,
 )
@@ -149,6 +150,17 @@ def test_every_option_of_the_core_is_within_reach(environment: Sandbox, table: P
     assert moments[-1].done == 42
     with pytest.raises(BudgetExceededError):
         classify_table.fn(table, tmp_path / "other.csv", text="body", budget=Budget(max_requests=0))
+
+
+@pytest.mark.parametrize("task", BOTH)
+@pytest.mark.parametrize("key", ["tickets_2026", "Support Tickets", "", "ü"])
+def test_a_key_that_prefect_would_refuse_is_refused_first(
+    server: Any, environment: Sandbox, table: Path, tmp_path: Path, task: Task[..., Any], key: str
+) -> None:
+    state = run(task, table, tmp_path / "labelled.csv", text="body", categories=TEAMS, report=key)
+    with pytest.raises(ConfigurationError, match="lowercase letters, digits and dashes"):
+        state.result()
+    assert environment.requests == []
 
 
 def test_two_runs_that_share_one_ledger(server: Any, sandbox: Sandbox, table: Path, tmp_path: Path) -> None:
