@@ -27,14 +27,20 @@ def status_after(event: str) -> str:
     return event.rpartition(".")[2] if ends_job(event) else "processing"
 
 
+def _listed(given: Any) -> list[Any]:
+    try:
+        return list(given)
+    except TypeError:
+        return [given]
+
+
 def checked_event_names(events: str | Iterable[str], *, name: str = "events") -> tuple[str, ...]:
     """The events that a caller waits for, each once, in a fixed order; one name may stand alone.
 
     Raises ConfigurationError, which names `name`, for no event, for what is no list of names, and for a name that the
     API does not send.
     """
-    given: Any = events
-    names: list[Any] = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    names: list[Any] = [events] if isinstance(events, str) else _listed(events)
     if not names:
         raise ConfigurationError(f"{name} is empty: name at least one of {', '.join(JOB_EVENTS)}")
     for each in names:

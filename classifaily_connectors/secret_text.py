@@ -25,6 +25,7 @@ _BASE64 = re.compile(
 _PART = 8
 """Characters between two slashes of a random secret, on average at least; in a path there are fewer."""
 _PATH = "a path"
+_MASK = r"(\*{3}|\u2022{3}|\.{3}|\u2026|<hidden>|\[redacted\])"
 _FORMS = {
     "an address": (r"(?i:[a-z][a-z0-9+.-]*://)",),
     "a reference": (
@@ -34,7 +35,7 @@ _FORMS = {
     ),
     "a template that nobody filled in": (r"\$[A-Za-z_]\w*$|%\w+%$|\{%|<%|\{resolve:", r".*(\$\{|\$\(|\{\{)"),
     "a placeholder": (r"<.*>$|\[.*\]$", r"(?i:your[-_ ]|change[-_ ]?me|replace[-_ ]?me|example[-_ ]secret|todo\b)"),
-    "a mask": (r"[*\u2022xX]+$",),
+    "a mask": (r"[xX]+$", rf"(?i:.*{_MASK})"),
     "a certificate or a private key": (r"-----BEGIN ",),
     "a line of a settings file": (
         r"(export\s+)?[A-Za-z_]\w*\s+=\s",
@@ -57,6 +58,11 @@ def bare(text: str) -> str:
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
         text = text[1:-1].strip()
     return text
+
+
+def is_masked(text: str) -> bool:
+    """Whether `text` holds what stands in the place of a secret where one is shown: asterisks, dots, `<hidden>`."""
+    return re.search(_MASK, text, re.IGNORECASE) is not None
 
 
 def no_secret(text: str) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from classifaily_connectors.errors import ConfigurationError
-from classifaily_connectors.secret_text import FILE, bare, from_environment, no_secret
+from classifaily_connectors.secret_text import FILE, bare, from_environment, is_masked, no_secret
 
 BASE_URL = "https://api.classifaily.com/v1"
 OTHER_BASE_URL = "https://classifaily.com/api/v1"
@@ -26,8 +25,6 @@ BASE_URL_HINT = f"The API is documented at {BASE_URL} and at {OTHER_BASE_URL}: c
 KEY_VARIABLES = ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY")
 KEY_PREFIX = "cai_live_"
 STORE_FILE = "classifaily.db"
-MASKED = re.compile(r"\*{3}|\u2022{3}|\.{3}|\u2026|<hidden>|\[redacted\]", re.IGNORECASE)
-"""What stands in the place of a secret where one is shown."""
 MAX_TIMEOUT = 1e9
 """Seconds: sockets overflow a little above."""
 
@@ -87,7 +84,7 @@ def _checked_key(given: SecretStr | None) -> ApiKey:
     problem = None
     if not key:
         problem = f"no API key: pass api_key or set {KEY_VARIABLES[0]} (create one under API Keys in the dashboard)"
-    elif MASKED.search(key):
+    elif is_masked(key):
         problem = (
             "api_key is masked, as platforms show a secret: pass the key itself, or the name of the block or "
             "connection that holds it"

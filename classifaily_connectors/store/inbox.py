@@ -117,7 +117,7 @@ class Inbox(Store):
         store, head = self._read(_END)[0]
         return FeedEnd(str(store), int(head))
 
-    def _read(self, query: sa.Select[Any]) -> Sequence[Any]:
+    def _read(self, query: sa.Executable) -> Sequence[Any]:
         return self._alone(lambda connection: connection.execute(query).all())
 
     # --- consumers ----------------------------------------------------------------------------
