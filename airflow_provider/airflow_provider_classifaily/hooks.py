@@ -1,7 +1,8 @@
 """From an Airflow connection to a ClassifAIly client.
 
-The law of this file: the key comes from the connection and from nowhere else (not from the worker's environment), is
-masked before it is used, and leaves this file only inside a client.
+The law of this file: key and address come from the connection and from nowhere else (not from the worker's
+environment: a key must not go to an address that somebody exported for another), are masked before they are used, and
+leave this file only inside a client.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 class ClassifailyHook(BaseHook):
     """The account that a connection of type `classifaily` names; a context manager that closes its clients.
 
-    The connection's password is the API key, its host the base URL (empty: CLASSIFAILY_BASE_URL, else the API's own),
-    its extra fields `timeout` (seconds), `max_connections`, `store_url` (where the ledger and the deliveries are) and,
-    for workers that cannot reach that store, `receiver_url` and `webhook_secret`. `classifaily://:KEY@HOST/v1` works
-    as a URI.
+    The connection's password is the API key, its host the base URL (empty: the API's own; CLASSIFAILY_BASE_URL is not
+    used), its extra fields `timeout` (seconds), `max_connections`, `store_url` (where the ledger and the deliveries
+    are) and, for workers that cannot reach that store, `receiver_url` and `webhook_secret`.
+    `classifaily://:KEY@HOST/v1` works as a URI.
     """
 
     conn_name_attr = "classifaily_conn_id"
@@ -124,7 +125,17 @@ class ClassifailyHook(BaseHook):
             self._known = _read(connection, cast("dict[str, Any]", connection.extra_dejson))  # pyright: ignore[reportUnknownMemberType]
             for secret in self._known.secrets():
                 mask_secret(secret)
+            self._say_what_is_not_used()
         return self._known
+
+    def _say_what_is_not_used(self) -> None:
+        exported = os.environ.get("CLASSIFAILY_BASE_URL")
+        if exported and self._known is not None and self._known.base_url is None:
+            self.log.warning(
+                "connection %r has no host: its key goes to the API's own address. CLASSIFAILY_BASE_URL is not used; "
+                "if that address is meant, put it into the connection's host",
+                self.classifaily_conn_id,
+            )
 
     async def _asettings(self) -> _Settings:
         from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
@@ -134,6 +145,7 @@ class ClassifailyHook(BaseHook):
             self._known = _read(connection, await get_async_extra_dejson(connection))
             for secret in self._known.secrets():
                 await _amask(secret)
+            self._say_what_is_not_used()
         return self._known
 
 
@@ -155,10 +167,14 @@ class _Settings(NamedTuple):
     webhook_secret: SecretStr | None
 
     def secrets(self) -> list[str]:
-        """What must not be shown. Airflow masks the password as it is stored; with a blank around it, it is not."""
-        password = urlsplit(self.store_url or "").password
-        found = [self.api_key, self.webhook_secret]
-        return [*(each.get_secret_value() for each in found if each), *([unquote(password)] if password else [])]
+        """What must not be shown, in every form. Airflow masks a password as it is stored; we strip blanks from it."""
+        from classifaily_connectors.redaction import url_secrets
+
+        webhook = self.webhook_secret.get_secret_value() if self.webhook_secret else ""
+        several = [each.strip() for each in webhook.replace("\n", ",").split(",")]
+        urls = (self.store(), self.receiver_url or "", self.base_url or "")
+        passwords = [secret for url in urls for secret in url_secrets(url)]
+        return [each for each in (self.api_key.get_secret_value(), webhook, *several, *passwords) if each]
 
     def store(self) -> str:
         from classifaily_connectors.settings import store_url
@@ -181,8 +197,12 @@ class _Settings(NamedTuple):
     def _arguments(self) -> dict[str, Any]:
         from airflow import __version__ as airflow_version
 
+        from classifaily_connectors.settings import BASE_URL
+
         given = {name: getattr(self, name) for name in ("api_key", "base_url", "timeout", "max_connections")}
         given = {name: value for name, value in given.items() if value is not None}
+        # Said in any case: the client would take the environment's for want of another.
+        given.setdefault("base_url", BASE_URL)
         return {**given, "application": f"airflow/{airflow_version}"}
 
 
@@ -222,13 +242,37 @@ def _read(connection: Connection, extra: Mapping[str, Any]) -> _Settings:
 
 
 def _base_url(connection: Connection) -> str | None:
-    """The host as a URL: `classifaily://:KEY@HOST:PORT/v1` arrives as host, port and schema."""
+    """The host as a URL, whether it is one already or comes in parts: `classifaily://:KEY@HOST:PORT/v1` arrives as
+    host, port and schema, an IPv6 address without its brackets; and Airflow's form may ask for a port all the same.
+
+    Raises ConfigurationError when the host names one port and the connection another.
+    """
+    from classifaily_connectors import ConfigurationError
+
     host = (connection.host or "").strip()
     if not host:
         return None
-    port = f":{connection.port}" if connection.port else ""
-    path = f"/{connection.schema}" if connection.schema else ""
-    return f"{host if '://' in host else f'https://{host}'}{port}{path}"
+    schema = (connection.schema or "").strip().strip("/")
+    scheme = schema if schema.lower() in ("http", "https") else ""
+    if "://" not in host:
+        if host.count(":") > 1 and not host.startswith("["):
+            host = f"[{host}]"
+        host = f"{scheme or 'https'}://{host}"
+    try:
+        parts = urlsplit(host)
+        named = parts.port
+    except ValueError:
+        return host  # the client says what is wrong with it
+    authority, path = parts.netloc, parts.path.rstrip("/")
+    if connection.port and named is None:
+        authority = f"{authority}:{connection.port}"
+    elif connection.port and named != connection.port:
+        raise ConfigurationError(
+            f"connection {connection.conn_id!r}: its host says port {named}, its port {connection.port}: empty one"
+        )
+    if schema and not scheme and not path.endswith(f"/{schema}"):
+        path = f"{path}/{schema}"
+    return parts._replace(netloc=authority, path=path).geturl()
 
 
 async def _amask(secret: str) -> None:

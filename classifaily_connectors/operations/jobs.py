@@ -80,11 +80,24 @@ def page_of(wire: object, name: str) -> Page[Any]:
     return page
 
 
+def checked_job_id(job_id: object) -> str:
+    """A job's id as text: digits mostly, and opaque.
+
+    Raises InvalidRequestError for what names no job, such as None, or the text that a template makes of it: waiting
+    for it would never end.
+    """
+    if isinstance(job_id, bool) or not isinstance(job_id, str | int):
+        kind = "None" if job_id is None else f"of type {type(job_id).__name__}"
+        raise refuse(f"job id is {kind}: there is no such job")
+    wanted = str(job_id).strip()
+    if wanted.lower() in ("", "none", "null", "undefined"):
+        raise refuse(f"job id is {wanted!r}: there is no such job" if wanted else "job id is empty")
+    return wanted
+
+
 def get_job(context: Context, job_id: str | int) -> Operation[Job]:
     """The job, whichever of the two addresses the server knows; remembers which one worked."""
-    wanted = str(job_id)
-    if not wanted.strip():
-        raise refuse("job id is empty")
+    wanted = checked_job_id(job_id)
     by_query = Send("GET", "/jobs", {"id": wanted})
     by_path = Send("GET", f"/jobs/{quote(wanted, safe='')}")
     forms: tuple[tuple[Literal["query", "path"], Send], ...] = (("query", by_query), ("path", by_path))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from classifaily_connectors.errors import InvalidRequestError, JobTimeoutError, NotFoundError
 from classifaily_connectors.events import status_after
 from classifaily_connectors.models import Job
-from classifaily_connectors.operations.jobs import settled
+from classifaily_connectors.operations.jobs import checked_job_id, settled
 from classifaily_connectors.taxonomy import refuse
 from classifaily_connectors.webhooks.asking import PASSING, Asker, Pace
 from classifaily_connectors.webhooks.place import Place
@@ -79,7 +79,7 @@ def check_job(
 
     Raises NotFoundError when there is no store and the API does not know the job, and what else `jobs.get` raises.
     """
-    wanted, place = _checked(job_id), Place.of(store, source, secret)
+    wanted, place = checked_job_id(job_id), Place.of(store, source, secret)
     delivery = place.look(wanted) if place else None
     try:
         job = client.jobs.get(wanted)
@@ -104,7 +104,7 @@ async def acheck_job(
     secret: str | SecretStr | None = None,
 ) -> Settled | None:
     """See `check_job`."""
-    wanted, place = _checked(job_id), Place.of(store, source, secret)
+    wanted, place = checked_job_id(job_id), Place.of(store, source, secret)
     delivery = await asyncio.to_thread(place.look, wanted) if place else None
     try:
         job = await client.jobs.get(wanted)
@@ -212,14 +212,7 @@ def _order(
         raise refuse(f"deadline is {deadline!r}; it must be in seconds since the epoch, or None")
     # The wall clock is read once: a step of it moves no wait that has begun.
     until = math.inf if deadline is None else time.monotonic() + deadline - time.time()
-    return _Order(settings, _checked(job_id), place, until, poll, pace)
-
-
-def _checked(job_id: str | int) -> str:
-    wanted = str(job_id).strip()
-    if not wanted:
-        raise refuse("job id is empty")
-    return wanted
+    return _Order(settings, checked_job_id(job_id), place, until, poll, pace)
 
 
 async def _wait(order: _Order, room: Room) -> Settled:

@@ -80,6 +80,15 @@ def test_a_connection_there_is_not() -> None:
         ("http://127.0.0.1:8765/v1", 0, "", "http://127.0.0.1:8765/v1"),
         ("", None, None, "https://api.classifaily.com/v1"),
         (None, None, None, "https://api.classifaily.com/v1"),
+        # Airflow 3.3.2 asks for a port to test a connection.
+        ("http://127.0.0.1:8765/v1", 8765, None, "http://127.0.0.1:8765/v1"),
+        ("http://127.0.0.1/v1", 8765, None, "http://127.0.0.1:8765/v1"),
+        ("http://127.0.0.1:8765/v1", 8765, "v1", "http://127.0.0.1:8765/v1"),
+        ("https://proxy.example.com/classifaily/", 8443, "/v1/", "https://proxy.example.com:8443/classifaily/v1"),
+        ("127.0.0.1:8765", None, "http", "http://127.0.0.1:8765"),
+        ("::1", 8765, "v1", "https://[::1]:8765/v1"),
+        ("[::1]", 8765, "v1", "https://[::1]:8765/v1"),
+        ("http://[::1]/v1", 8765, None, "http://[::1]:8765/v1"),
     ],
 )
 def test_the_base_url(
@@ -188,6 +197,59 @@ def test_the_connections_other_secrets_are_masked(monkeypatch: pytest.MonkeyPatc
     with connect(monkeypatch, {"conn_type": "classifaily", "password": KEY, "extra": extra}) as hook:
         hook.store_url()
     assert not {webhook, database} & set(redact(f"{webhook} {database}").split())
+
+
+@pytest.mark.parametrize(
+    ("store_url", "password"),
+    [
+        ("postgresql+psycopg://u:enc%40ded-eeeeeeee@db/ledger", "enc%40ded-eeeeeeee"),
+        ("postgresql+psycopg://u:enc%40ded-ffffffff@db/ledger", "enc@ded-ffffffff"),
+        ("postgresql+psycopg://db/ledger?user=u&password=query-gggggggg", "query-gggggggg"),
+    ],
+)
+@pytest.mark.parametrize("where", ["connection", "environment"])
+def test_every_form_of_the_stores_password_is_masked(
+    monkeypatch: pytest.MonkeyPatch, store_url: str, password: str, where: str
+) -> None:
+    from airflow.sdk.log import redact
+
+    store_url, password = (each.replace("-", f"-{where}-") for each in (store_url, password))
+    if where == "environment":
+        monkeypatch.setenv("CLASSIFAILY_STORE_URL", store_url)
+    extra = {"store_url": store_url} if where == "connection" else {}
+    with connect(monkeypatch, {"conn_type": "classifaily", "password": KEY, "extra": extra}) as hook:
+        hook.store_url()
+    assert password not in redact(f"the driver says {password} and {store_url}")
+
+
+def test_each_of_several_webhook_secrets_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.log import redact
+
+    new, old = "whsec-hhhhhhhhhhhhhhhh", "whsec-iiiiiiiiiiiiiiii"
+    extra = {"webhook_secret": f"{new}, {old}"}
+    with connect(monkeypatch, {"conn_type": "classifaily", "password": KEY, "extra": extra}) as hook:
+        hook.store_url()
+    assert redact(f"{new} and {old}") == "*** and ***"
+
+
+def test_a_key_never_goes_to_an_address_from_the_environment(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither half of an account comes from the worker's environment."""
+    monkeypatch.setenv("CLASSIFAILY_BASE_URL", sandbox.base_url)
+    with connect(monkeypatch, {"conn_type": "classifaily", "password": KEY}) as hook:
+        assert repr(hook.get_conn()) == "ClassifailyClient(base_url='https://api.classifaily.com/v1')"
+    assert "CLASSIFAILY_BASE_URL is not used" in "".join(capfd.readouterr())
+    with connect(monkeypatch, connection_json(sandbox)) as hook:
+        assert hook.get_conn().usage()
+    assert "CLASSIFAILY_BASE_URL" not in "".join(capfd.readouterr())
+
+
+def test_two_ports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"conn_type": "classifaily", "password": KEY, "host": "http://127.0.0.1:1/v1", "port": 2}
+    works, message = connect(monkeypatch, given).test_connection()
+    assert not works
+    assert "its host says port 1, its port 2" in message
 
 
 async def test_where_webhooks_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

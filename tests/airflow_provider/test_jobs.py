@@ -7,11 +7,21 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 from airflow_kit import AIRFLOW_HOME, KEY, RunDag
 
+from airflow_provider_classifaily.operators import ClassifailySubmitOperator
+from airflow_provider_classifaily.sensors import ClassifailyJobSensor, ClassifailyWebhookSensor
 from airflow_provider_classifaily.triggers import WATERMARK, ClassifailyEventTrigger, ClassifailyJobTrigger
 from classifaily_connectors import ClassifailyClient
 from classifaily_connectors.sandbox import Fault, Sandbox, SandboxClock, Switches
@@ -164,6 +174,84 @@ def test_a_job_nobody_knows_fails_the_task_at_once(run_dag: RunDag, connected: S
 def test_a_deadline(run_dag: RunDag, connected: Sandbox, job_id: str) -> None:
     run = run_dag("too_late", job_id=job_id)
     assert [run.task(name).state for name in ("wait", "soft", "poking")] == ["failed", "skipped", "failed"]
+
+
+WAITING = (ClassifailyJobSensor, ClassifailyWebhookSensor)
+
+
+@pytest.mark.parametrize("sensor", WAITING)
+@pytest.mark.parametrize("job_id", [None, "None", " ", ["1"], True])
+def test_what_names_no_job_is_not_waited_for(connected: Sandbox, sensor: type[Any], job_id: Any) -> None:
+    """The task before was skipped, or had nothing to submit; `timeout` is a week by default."""
+    with pytest.raises(AirflowFailException, match="job id is "):
+        sensor(task_id="wait", job_id=job_id, stay_seconds=0).poke({})
+    assert connected.requests == []
+
+
+@pytest.mark.parametrize("sensor", WAITING)
+@pytest.mark.parametrize(
+    ("timeout", "allowed", "limit"), [(3600, 60, "execution_timeout"), (60, 3600, "timeout"), (60, None, "timeout")]
+)
+def test_the_earlier_of_two_limits_holds_while_deferred(
+    connected: Sandbox, job_id: str, sensor: type[Any], timeout: float, allowed: float | None, limit: str
+) -> None:
+    """Airflow counts `execution_timeout` only while a worker has the task, though it documents the total."""
+    longest = None if allowed is None else timedelta(seconds=allowed)
+    started = datetime.now(UTC) - timedelta(seconds=20)
+    made = sensor(task_id="wait", job_id=job_id, stay_seconds=0, timeout=timeout, execution_timeout=longest)
+    with pytest.raises(TaskDeferred) as deferred:
+        made.poke({"ti": SimpleNamespace(start_date=started)})
+    left = deferred.value.trigger.serialize()[1]["deadline"] - time.time()
+    assert left <= 60
+    assert (left <= 40) == (limit == "execution_timeout")
+    assert deferred.value.kwargs == {"limit": limit}
+    expected = AirflowTaskTimeout if limit == "execution_timeout" else AirflowSensorTimeout
+    with pytest.raises(expected, match="and runs on"):
+        made.execute_complete({}, {"outcome": "timeout", "job_id": job_id}, **deferred.value.kwargs)
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, True), ("False", False), ("True", True)])
+def test_deferring_is_airflows_setting_where_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, expected: bool
+) -> None:
+    if said is not None:
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", said)
+    assert ClassifailyJobSensor(task_id="wait", job_id="1").deferrable is expected
+    assert ClassifailyJobSensor(task_id="wait", job_id="1", deferrable=not expected).deferrable is not expected
+
+
+def test_a_job_that_failed_says_how_to_submit_it_anew(connected: Sandbox, client: ClassifailyClient) -> None:
+    """Cleared as often as one likes, the same input is the same job, which has failed."""
+    connected.script("overloaded", error={"code": "server_error", "message": "the model was overloaded"}, delay=0)
+    job = ClassifailySubmitOperator(task_id="submit", input="overloaded", categories=["a", "b"])
+    job_id = job.execute({})
+    connected.clock.advance(hours=2)
+    with pytest.raises(AirflowFailException, match="overloaded.*refresh=True"):
+        ClassifailyJobSensor(task_id="wait", job_id=job_id, stay_seconds=0).poke({})
+    connected.script("overloaded", "b", delay=0)
+    assert job.execute({}) == job_id
+    again = ClassifailySubmitOperator(task_id="submit", input="overloaded", categories=["a", "b"], refresh=True)
+    anew = again.execute({})
+    connected.clock.advance(hours=2)
+    assert anew != job_id
+    assert ClassifailyJobSensor(task_id="wait", job_id=anew, stay_seconds=0).poke({}).xcom_value["label"] == "b"
+
+
+def test_a_listing_that_grew_gives_each_recording_its_own_job(connected: Sandbox) -> None:
+    """Mapped over again after Clear: a position in a list is no identity, and neither is a signature."""
+
+    def jobs(*names: str) -> list[Any]:
+        made = []
+        for place, name in enumerate(names):
+            url = f"https://calls.example.com/{name}.mp3?X-Amz-Signature={len(names)}"
+            task = ClassifailySubmitOperator(task_id="submit", input=url, type="audio", categories=["a", "b"])
+            instance = SimpleNamespace(dag_id="d", run_id="r", task_id="submit", map_index=place, try_number=1)
+            made.append(task.execute({"ti": instance}))
+        return made
+
+    first, second = jobs("first", "second")
+    assert jobs("new", "first", "second")[1:] == [first, second]
+    assert connected.bill().charged == 3
 
 
 # --- triggers -----------------------------------------------------------------------------------

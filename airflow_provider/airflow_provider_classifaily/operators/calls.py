@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow_provider_classifaily.hooks import ClassifailyHook
-from airflow_provider_classifaily.operators.base import ClassifailyOperator, check_share, check_top_n
+from airflow_provider_classifaily.operators.base import NATIVE, ClassifailyOperator, check_share, check_top_n
 from airflow_provider_classifaily.summaries import answer_summary, batch_summary
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class ClassifailyBatchOperator(ClassifailyOperator):
         items = cast("Sequence[str | Mapping[str, Any]]", self.items)
         # Asking is free and may be retried, whatever happens to it.
         with self._client(paid=False) as client:
+            _refuse_what_is_no_list(items)
             _refuse_too_many(items, client)
         with self._client() as client:
             answer = client.batch(
@@ -170,6 +171,14 @@ class ClassifailySchemaOperator(ClassifailyOperator):
             )
         self.log.info("Schema %r has id %s", schema.name, schema.id)
         return schema.id
+
+
+def _refuse_what_is_no_list(items: object) -> None:
+    from classifaily_connectors.taxonomy import refuse
+
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Sequence):
+        kind = "None" if items is None else f"of type {cast('Any', items).__class__.__name__}"
+        raise refuse(f"items is {kind}; it must be a list of inputs or of mappings with `input`; {NATIVE}")
 
 
 def _refuse_too_many(items: Sequence[object], client: ClassifailyClient) -> None:
