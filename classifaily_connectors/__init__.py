@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         SchemaNotFoundError,
         ServerError,
         SignatureError,
+        StoreError,
+        StoreUnavailableError,
         SubscriptionInactiveError,
     )
     from classifaily_connectors.models import (
@@ -102,6 +104,8 @@ __all__ = [
     "SchemaNotFoundError",
     "ServerError",
     "SignatureError",
+    "StoreError",
+    "StoreUnavailableError",
     "SubscriptionInactiveError",
     "TableResult",
     "Usage",

@@ -19,6 +19,8 @@
     ├── JobTimeoutError                           the job is still running when our patience ended
     ├── BudgetExceededError                       your own limit, met before the API's
     ├── ErrorRatioExceededError                   a table of which too many rows have no answer
+    ├── StoreError                                the ledger's or the inbox's database does not do its part
+    │   └── StoreUnavailableError (also ConfigurationError) it could not be opened: nothing was paid
     └── SignatureError                            a webhook that was not signed with our secret
 
 The law of this file: an error holds data, never a request, a response, a key or an input text, and comes out of
@@ -226,6 +228,25 @@ class ErrorRatioExceededError(ClassifailyError):
         self.errors = errors
         self.rows = rows
         self.output = output
+
+
+class StoreError(ClassifailyError):
+    """The database under the ledger or the inbox fails: it is full, locked, damaged, read-only, gone or out of reach.
+
+    `passing` says whether it may work again after a while without anybody's doing. `unwritten` counts answers that were
+    paid and could not be written, and `rescue` is the file that they were put into: the next ledger that is opened for
+    this store on this machine takes them in. None when nothing had to be, or nothing could be, rescued.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False, unwritten: int = 0, rescue: str | None = None) -> None:
+        super().__init__(message)
+        self.passing = passing
+        self.unwritten = unwritten
+        self.rescue = rescue
+
+
+class StoreUnavailableError(StoreError, ConfigurationError):
+    """The store could not be opened; nothing was sent, so nothing was paid."""
 
 
 class SignatureError(ClassifailyError):

@@ -20,6 +20,7 @@ from classifaily_connectors.errors import (
     OutcomeUnknownError,
     RateLimitedError,
     ServerError,
+    StoreError,
 )
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def mendable(error: object) -> bool:
     Money is not at stake here: what was paid is replayed, what may have been paid is parked. False for what the
     caller, the plan or the server's verdict would have to change first; True for outages, ours and the server's.
     """
+    if isinstance(error, StoreError):
+        return error.passing
     if isinstance(error, ClassifailyError):
         return transient(error, once=False) or isinstance(error, OutcomeUnknownError | JobTimeoutError)
     return isinstance(error, Exception) and not isinstance(error, _SETTLED)

@@ -1,7 +1,8 @@
 """The ledger as the engine sees it: awaitable, and with the small commits of many batches made one.
 
 The law of this file: nothing here waits for a disk on the event loop; and while one commit is being written, all that
-arrives is gathered into the next.
+arrives is gathered into the next. A database in trouble that may pass is waited for, and nothing is bought meanwhile,
+because nothing can be claimed; what was paid and still cannot be written is put into a file.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from classifaily_connectors.errors import StoreError, why
 from classifaily_connectors.store.entry import Changes
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BEATS_PER_LEASE = 6
+PATIENCE = 60.0
+"""Seconds for which a run waits for a database in trouble."""
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 logger = logging.getLogger("classifaily_connectors")
 
 
@@ -39,6 +45,7 @@ class Book(Protocol):
     def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None: ...
     def park(self, keys: Collection[bytes]) -> None: ...
     def counts(self, run_id: str, names: Collection[str]) -> tuple[dict[str, int], int]: ...
+    def rescue(self, run_id: str, answers: Mapping[bytes, str]) -> str | None: ...
 
 
 class _Gathering:
@@ -74,14 +81,19 @@ class Desk:
         self._next = _Gathering()
         self._writer: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
+        self._troubled: dict[str, float] = {}
+        self._silent_until = 0.0
 
     async def open(self) -> None:
         """Start the run and keep it alive."""
-        self.run_id = await self.do(self.book.start_run)
+        self.run_id = await self._once(self._thread, self.book.start_run)
         self._heart = asyncio.create_task(self._beat())
 
     async def close(self) -> None:
-        """End the run: what it still holds becomes open to others."""
+        """End the run: what it still holds becomes open to others.
+
+        Raises StoreError when answers that were paid could not be written; it says where they are.
+        """
         try:
             if self._heart:
                 self._heart.cancel()
@@ -90,24 +102,73 @@ class Desk:
             if self._writer:
                 await self._writer
             if self._next.changes.answers:  # could not be written before
-                await self.do(self._write, self._next.changes)
+                await self._write_or_rescue(self._next.changes)
             if self.run_id:
-                await self.do(self.book.end_run, self.run_id)
+                await self._end()
         finally:
             self._thread.shutdown(wait=False)
             self._reader.shutdown(wait=False)
 
+    async def _write_or_rescue(self, changes: Changes) -> None:
+        try:
+            await self._once(self._thread, self._write, changes)
+        except StoreError as error:
+            problem = error
+        else:
+            return
+        number = len(changes.answers)
+        path = await self._once(self._thread, self.book.rescue, self.run_id, changes.answers)
+        place = (
+            f"kept in {path}, and the next run with this ledger, or `classifaily ledger stats`, on this machine takes "
+            "them in"
+            if path
+            else "lost, as no disk has room for them: `classifaily ledger settle` asks the API for them"
+        )
+        message = f"{problem.message}. {number} paid answers could not be written; they are {place}"
+        raise StoreError(message, passing=problem.passing, unwritten=number, rescue=path) from None
+
+    async def _end(self) -> None:
+        try:
+            await self._once(self._thread, self.book.end_run, self.run_id)
+        except StoreError as error:  # its lease ends by itself
+            logger.warning("the ledger could not be told that run %s has ended: %s", self.run_id, error.message)
+
     async def do(self, work: Callable[..., T], *arguments: object) -> T:
-        """`work(*arguments)` on the ledger's own thread."""
-        if not self.book.durable:
-            return work(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        """`work(*arguments)` on the ledger's own thread; it is done again while the database is in trouble, so it must
+        be something that may be done twice."""
+        return await self._patiently(self._thread, work, *arguments)
 
     async def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
         """The entries of those `keys` that have one, without waiting for what is being written."""
+        return await self._patiently(self._reader, self.book.lookup, keys)
+
+    async def _once(self, thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
         if not self.book.durable:
-            return self.book.lookup(keys)
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self.book.lookup, keys)
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+
+    async def _patiently(self, thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
+        pause = _PAUSE
+        while True:
+            try:
+                done = await self._once(thread, work, *arguments)
+            except StoreError as error:
+                if not self._may_wait(work.__name__, error, pause):
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                self._troubled.pop(work.__name__, None)
+                return done
+
+    def _may_wait(self, work: str, error: StoreError, pause: float) -> bool:
+        """Whether there is patience left; a disk that is full can be read all the same, so each work has its own."""
+        now = time.monotonic()
+        since = self._troubled.setdefault(work, now)
+        if error.passing and now >= self._silent_until:
+            self._silent_until = now + PATIENCE
+            logger.warning("%s. Nothing is bought meanwhile; waiting up to %d s", error.message, PATIENCE)
+        return error.passing and now + pause - since <= PATIENCE
 
     async def claim(self, keys: Collection[bytes], stale: Collection[Entry]) -> Committed:
         """Which of `keys` and of the `stale` entries are now ours, and which of these the limits let us pay for."""
@@ -152,7 +213,7 @@ class Desk:
             await asyncio.sleep(0)  # let the others of this moment join
             waiting, changes = self._next.take()
             try:
-                done = await self.do(self._write, changes)
+                done = await self._patiently(self._thread, self._write, changes)
             except Exception as error:  # noqa: BLE001  # whoever waits for this commit gets it
                 # Answers were paid for: the next commit, at the latest the one of `close`, tries them again.
                 self._next.changes.answers = {**changes.answers, **self._next.changes.answers}
@@ -164,7 +225,11 @@ class Desk:
     def _write(self, changes: Changes) -> Committed:
         changes.limits = self.limits
         changes.at_most = None if self.cap is None else max(0, self.cap - self.spent)
-        done = self.book.commit(self.run_id, changes)
+        try:
+            done = self.book.commit(self.run_id, changes)
+        except StoreError:
+            changes.again = True
+            raise
         self.counts.update(done.counts)
         self.spent += len(done.covered) - changes.returned
         return done
@@ -173,6 +238,6 @@ class Desk:
         while True:
             await asyncio.sleep(self.book.lease / _BEATS_PER_LEASE)
             try:
-                await self.do(self.book.beat, self.run_id)
-            except Exception:  # a missed beat is made up by the next; the lease allows several
-                logger.warning("the ledger could not be told that run %s is alive", self.run_id, exc_info=True)
+                await self._once(self._thread, self.book.beat, self.run_id)
+            except Exception as error:  # noqa: BLE001  # a missed beat is made up by the next; the lease allows several
+                logger.warning("the ledger could not be told that run %s is alive: %s", self.run_id, why(error))

@@ -34,6 +34,8 @@ class Changes:
     """What one commit writes: `answers` to claimed keys, claims to give back (`released`), `keys` to claim in this
     order, and `stale` entries to take over if they still are as they were.
 
+    `again` says that the commit was tried before and may have come about, though nobody was told.
+
     Each claim counts one request under every name of `limits`, the shared counts and the most they may come to, less
     the `returned` ones of earlier claims that were not executed. Claims that find no room there, or that come after the
     first `at_most`, are won but not counted.
@@ -46,6 +48,7 @@ class Changes:
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     returned: int = 0
     at_most: int | None = None
+    again: bool = False
 
     def claim(self, keys: Iterable[bytes], stale: Iterable[Entry] = ()) -> None:
         """Add claims."""
@@ -60,8 +63,18 @@ class Changes:
         surplus = min(number, max(0, over))
         if surplus:
             counts = {name: add(name, -surplus) for name in sorted(self.limits)}
-        in_order = (key for key in (*self.keys, *self.stale) if key in won)
-        return Committed(won, set(islice(in_order, number - surplus)), counts)
+        return Committed(won, self._first(number - surplus, won), counts)
+
+    def recount(self, won: set[bytes], add: Callable[[str, int], int]) -> Committed:
+        """What the commit brought that came about unnoticed: its claims are counted. Where a limit is reached, some may
+        have been taken back, and which is not known: then none is covered."""
+        counts = {name: add(name, 0) for name in sorted(self.limits)}
+        full = any(counts[name] >= limit for name, limit in self.limits.items())
+        number = 0 if full else len(won) if self.at_most is None else min(len(won), self.at_most)
+        return Committed(won, self._first(number, won), counts)
+
+    def _first(self, number: int, won: set[bytes]) -> set[bytes]:
+        return set(islice((key for key in (*self.keys, *self.stale) if key in won), number))
 
 
 @dataclass(frozen=True, slots=True)

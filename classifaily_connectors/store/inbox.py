@@ -53,8 +53,9 @@ class Inbox(Store):
         """`put` for the running event loop."""
         self._after_fork()
         if self._shared:
-            return postgres_lane(self._engine.url, self._settle)
-        return sqlite_lane(self._solo, self._settle)
+            return postgres_lane(self.url, self._settle)
+        assert self._file is not None  # noqa: S101
+        return sqlite_lane(self._solo, self._file, self._settle)
 
     def _put(self, batch: Batch) -> list[Landed]:
         insertion = batch.insertion(self._solo.dialect.name)

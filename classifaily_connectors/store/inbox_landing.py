@@ -40,9 +40,11 @@ before the first row has its number. Whoever dies while holding the turn gives i
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', '')"
 # All that PostgreSQL has to do for a batch, in one exchange: the turn comes before the numbers, as a row can only be
 # numbered once it is joined to it. It takes a column at a time. Equal notifications of one transaction are one.
+# What `postgres` sets in every transaction: this one begins and ends with the statement.
+_SET = "set_config('synchronous_commit', 'on', true), set_config('lock_timeout', '10s', true)"
 _TYPES: tuple[Element, ...] = ("text", "text", "text", "bytea", "float8", "float8", "bytea")
 _INSERT_IN_TURN = f"""
-WITH turn AS MATERIALIZED (SELECT {_LOCK}),
+WITH turn AS MATERIALIZED (SELECT {_SET}, {_LOCK}),
      arrival AS (SELECT * FROM unnest({", ".join(f"%b::{each}[]" for each in _TYPES)}) AS arrival ({_COLUMNS})),
      landed AS (INSERT INTO classifaily_delivery ({_COLUMNS}, state, variant)
                 SELECT arrival.*, coalesce(%b, CASE event WHEN '' THEN 'dead' ELSE 'ok' END), %b FROM turn, arrival

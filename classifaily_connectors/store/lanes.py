@@ -13,22 +13,28 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, cast
 
+import sqlalchemy as sa
+
 from classifaily_connectors.store import forks
-from classifaily_connectors.store.database import connect
+from classifaily_connectors.store.address import SQLITE
 from classifaily_connectors.store.inbox_landing import Batch, Statement, counted, told
+from classifaily_connectors.store.trouble import is_foreign, store_error, trouble_of
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Awaitable, Callable
 
-    import sqlalchemy as sa
-    from psycopg import AsyncConnection
-
+    from classifaily_connectors.store.database import StoreFile
     from classifaily_connectors.store.delivery import Arrival, Landed
+    from classifaily_connectors.store.postgres import PatientAsyncConnection
 
     Take = Callable[[], list[Arrival]]
     Tell = Callable[[int, list[Landed] | Exception, bool], None]
     Settle = Callable[[Batch, range], list[Landed]]
+
+
+PATIENCE = 12.0
+"""Seconds without a word from PostgreSQL after which a batch is tried on another connection."""
 
 
 class Lane(Protocol):
@@ -102,36 +108,48 @@ class TaskLane:
             tell(size, outcome, bool(batch))
 
 
-def sqlite_lane(engine: sa.Engine, settle: Settle) -> Lane:
+def sqlite_lane(engine: sa.Engine, file: StoreFile, settle: Settle) -> Lane:
     """A lane on a connection of its own; `settle` is called for a batch of which not all was new."""
-    put = _PutSqlite(engine, settle)
+    put = _PutSqlite(engine, file, settle)
     return ThreadLane(put, put.close)
 
 
-def postgres_lane(url: sa.URL, settle: Settle) -> Lane:
+def postgres_lane(url: str, settle: Settle) -> Lane:
     """A lane on a connection of its own; `settle` is called, in a thread, for a batch of which not all was new."""
     put = _PutPostgres(url, settle)
     return TaskLane(put, put.close)
 
 
 class _PutSqlite:
-    def __init__(self, engine: sa.Engine, settle: Settle) -> None:
-        self._engine, self._settle = engine, settle
+    def __init__(self, engine: sa.Engine, file: StoreFile, settle: Settle) -> None:
+        self._engine, self._file, self._settle = engine, file, settle
         self._connection: sa.PoolProxiedConnection | None = None
+        self._place: object = None
         forks.put_away(self, _PutSqlite._disconnect)
 
     def __call__(self, arrivals: list[Arrival]) -> list[Landed]:
-        with forks.at_work:
-            return self._put(arrivals)
+        try:
+            with forks.at_work:
+                return self._put(arrivals)
+        except Exception as error:
+            if not is_foreign(error):
+                raise
+            self.close()
+            raise store_error(f"{SQLITE}{self._file.path}", error) from None
 
     def _put(self, arrivals: list[Arrival]) -> list[Landed]:
+        if self._connection is not None and self._place != self._file.seen():
+            self._disconnect()
         if self._connection is None:
             self._connection = self._engine.raw_connection()
+            self._place = self._connection.info["file"]
             self._connection.detach()  # closed by us, and not kept by the pool
             self._cursor = cast("sqlite3.Cursor", self._connection.cursor())
         batch = Batch(arrivals)
         self._cursor.execute(*batch.insertion("sqlite"))
         inserted = counted(self._cursor)
+        if self._place != self._file.seen():  # nobody may be told that it is kept
+            raise self._file.moved()
         landed = batch.landed(inserted)
         return self._settle(batch, inserted) if landed is None else landed
 
@@ -147,33 +165,44 @@ class _PutSqlite:
 
 
 class _PutPostgres:
-    def __init__(self, url: sa.URL, settle: Settle) -> None:
+    def __init__(self, url: str, settle: Settle) -> None:
         self._url, self._settle = url, settle
-        self._connection: AsyncConnection | None = None
+        self._connection: PatientAsyncConnection | None = None
 
     async def __call__(self, arrivals: list[Arrival]) -> list[Landed]:
         batch = Batch(arrivals)
-        inserted = await self._insert(batch.insertion("postgresql"))
+        try:
+            inserted = await self._insert(batch.insertion("postgresql"))
+        except Exception as error:
+            self.close()
+            if not is_foreign(error):
+                raise
+            raise store_error(self._url, error) from None
         landed = batch.landed(inserted)
         return await asyncio.to_thread(self._settle, batch, inserted) if landed is None else landed
 
     async def _insert(self, insertion: Statement) -> range:
-        # A connection that was lost while it was idle is noticed here, as nobody pings it.
+        # A connection that was lost while it was idle is noticed here, as nobody pings it; and one whose server has
+        # become read-only is no use any more.
         idle = self._connection
         if idle is not None and not idle.closed:
             try:
                 return await _ask(idle, insertion)
-            except Exception:
-                if not idle.closed:
+            except Exception as error:
+                if not (idle.closed or trouble_of(error).elsewhere):
                     raise
-        self._connection = await connect(self._url)
+                self.close()
+        from classifaily_connectors.store.postgres import connect
+
+        self._connection = await connect(sa.make_url(self._url), patience=PATIENCE)
         return await _ask(self._connection, insertion)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.pgconn.finish()
+            self._connection = None
 
 
-async def _ask(connection: AsyncConnection, insertion: Statement) -> range:
-    statement, values = insertion
-    return told(await (await connection.execute(statement.encode(), values)).fetchone())
+async def _ask(connection: PatientAsyncConnection, insertion: Statement) -> range:
+    rows = await connection.ask(*insertion)
+    return told(rows[0])

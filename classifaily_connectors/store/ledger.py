@@ -7,14 +7,18 @@ now), `parked` (it may have been paid, and the answer is lost) or `done`. Only d
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 
-from classifaily_connectors.errors import ConfigurationError
-from classifaily_connectors.store import statements
+from classifaily_connectors.errors import ConfigurationError, StoreError
+from classifaily_connectors.store import rescue, statements
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.entry import Changes, Committed, Entry, LedgerStats, RunInfo
@@ -22,20 +26,24 @@ from classifaily_connectors.store.migrations import entry, meter, run
 from classifaily_connectors.store.process import identity, is_gone
 
 LEASE = 30.0
+logger = logging.getLogger("classifaily_connectors")
 
 
 class Ledger(Store):
-    """The ledger in the database at `url`; safe to share between threads, and between processes by its URL.
+    """The ledger in the database at `url` (a URL or a path).
+
+    It is safe to share between threads, may be pickled, and used in a `with` block, which closes it.
 
     `namespace` keeps apart what must not share answers; `lease` is the seconds a run may be silent before its open
     claims count as interrupted.
 
-    Raises ConfigurationError when the place cannot keep a ledger, or holds one from a newer version.
+    Raises ConfigurationError when the place cannot keep a ledger, or holds one from a newer version, and its kind
+    StoreUnavailableError when the database cannot be opened; every call raises StoreError when it fails.
     """
 
     durable = True
 
-    def __init__(self, url: str, *, namespace: str = "", lease: float = LEASE) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, namespace: str = "", lease: float = LEASE) -> None:
         if not lease > 0:
             raise ConfigurationError(f"lease is {lease!r}; it must be a positive number of seconds")
         self.namespace = namespace
@@ -46,9 +54,16 @@ class Ledger(Store):
         self._count = added.on_conflict_do_update(index_elements=["name"], set_={"requests": total}).returning(
             meter.c.requests
         )
+        try:
+            self.take_in()
+        except StoreError as error:
+            logger.warning("paid answers that were rescued still wait to be written: %s", error.message)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, namespace={self.namespace!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Ledger, namespace=self.namespace, lease=self.lease), (self.url,)
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -76,6 +91,7 @@ class Ledger(Store):
 
     def start_run(self) -> str:
         """A new run's id; call `beat` well within every lease, and `end_run` at the end."""
+        self.take_in()
         run_id = secrets.token_hex(8)
         with self._begin() as connection:
             now = self._now(connection)
@@ -137,6 +153,12 @@ class Ledger(Store):
         """
         with self._begin() as connection:
             now = self._now(connection)
+            if changes.again:
+                # Others may have taken our silence for the end.
+                connection.execute(sa.update(run).where(run.c.id == run_id).values(beat_at=now))
+                if (won := self._came_about(connection, run_id, changes)) is not None:
+                    self._finish(connection, run_id, changes.answers, now)
+                    return changes.recount(won, lambda name, number: self._add(connection, name, number))
             # Two writers of overlapping keys must not wait for each other in a circle. So everything is sorted, and
             # what may have to wait for a writer (claiming) comes before what others may wait for (answering).
             won = set(statements.claim(connection, changes.keys, namespace=self.namespace, run_id=run_id, now=now))
@@ -144,12 +166,55 @@ class Ledger(Store):
                 expected = {"k": key, "was_run": each.run_id, "was_state": each.state, "r": run_id, "t": now}
                 if connection.execute(_TAKE_OVER, expected).rowcount:
                     won.add(key)
-            statements.finish(connection, changes.answers, now=now)
+            self._finish(connection, run_id, changes.answers, now)
             if changes.released:
                 mine = [{"k": key, "r": run_id} for key in sorted(changes.released)]
                 connection.execute(_RESTORE, mine)
                 connection.execute(_DROP, mine)
             return changes.count(won, lambda name, number: self._add(connection, name, number))
+
+    def _came_about(self, connection: sa.Connection, run_id: str, changes: Changes) -> set[bytes] | None:
+        """The claims of a commit that came about unnoticed; None when it did not."""
+        wanted = [*changes.keys, *changes.stale, *changes.released]
+        found = statements.lookup(connection, wanted)
+        mine = {each.key for each in found if each.state == "open" and each.run_id == run_id}
+        if won := mine - changes.released:
+            return won
+        return set() if changes.released and not mine and not (changes.keys or changes.stale) else None
+
+    def _finish(self, connection: sa.Connection, run_id: str, answers: Mapping[bytes, str], now: float) -> None:
+        """Record answers, also where the claim is gone: somebody dropped it, or put another database in our place."""
+        if statements.finish(connection, answers, now=now) == len(answers):
+            return
+        common = {"namespace": self.namespace, "state": "done", "run_id": run_id, "claimed_at": now, "settled_at": now}
+        rows = [{**common, "key": key, "answer": text} for key, text in sorted(answers.items())]
+        connection.execute(insert(self._engine, entry).on_conflict_do_nothing(), rows)
+
+    def rescue(self, run_id: str, answers: Mapping[bytes, str]) -> str | None:
+        """Keep answers that cannot be written in a file, which the next ledger opened for this store takes in; its
+        path, or None when there is no room for it anywhere."""
+        path = rescue.keep(self.url, self._identity, self.namespace, run_id, answers)
+        return None if path is None else str(path)
+
+    def take_in(self) -> int:
+        """Record answers that were rescued on this machine while the store could not be written; how many."""
+        number = 0
+        for found in rescue.waiting(self.url, self._identity):
+            with self._begin() as connection:
+                now = self._now(connection)
+                new = insert(self._engine, entry)
+                told = {"state": "done", "settled_at": now, "answer": new.excluded.answer, "job_id": None}
+                upsert = new.on_conflict_do_update(index_elements=["key"], set_=told, where=_UNSETTLED)
+                common = {"namespace": found.namespace, "state": "done", "run_id": found.run_id, "claimed_at": now}
+                rows = [
+                    {**common, "key": key, "answer": text, "settled_at": now} for key, text in found.answers.items()
+                ]
+                for part in statements.slices(rows):
+                    connection.execute(upsert, part)
+            found.path.unlink(missing_ok=True)
+            number += len(found.answers)
+            logger.warning("%d paid answers that could not be written before are in the ledger now", len(found.answers))
+        return number
 
     def attach(self, run_id: str, keys: Collection[bytes], job_id: str) -> None:
         """Remember the job that is working on `keys`, so that whoever comes next waits for it and does not pay."""

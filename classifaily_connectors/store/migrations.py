@@ -103,29 +103,45 @@ def _second(connection: sa.Connection) -> None:
 
 def _third(connection: sa.Connection) -> None:
     metadata.create_all(connection, [identity])
-    connection.execute(sa.insert(identity).values(id=secrets.token_hex(16)))
+    if _identity(connection) is None:
+        connection.execute(sa.insert(identity).values(id=secrets.token_hex(16)))
 
 
 STEPS = (_first, _second, _third)
 _LOCK = 0xC1A551FA  # any number of our own: PostgreSQL's advisory lock for migrators
 
 
-def migrate(engine: sa.Engine) -> None:
-    """Bring the database to the present shape. Nobody is waited for, and nothing written, where it has that already.
+def migrate(engine: sa.Engine) -> str:
+    """Bring the database to the present shape; the store's identity.
+
+    Nobody is waited for, and nothing written, where it has that shape already.
 
     Raises ConfigurationError when a newer version of the package has been here.
     """
     with engine.execution_options(classifaily_begin="DEFERRED").begin() as connection:
         if _present(connection) == len(STEPS):
-            return
+            return str(_identity(connection))
     with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
+        if engine.dialect.name == "sqlite":  # has one writer at a time
+            return _step(connection)
+        from classifaily_connectors.store.postgres import patiently
+
+        with patiently(connection):
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        version.create(connection, checkfirst=True)
-        present = _present(connection)
-        for number, step in enumerate(STEPS[present:], present + 1):
-            step(connection)
-            connection.execute(sa.insert(version).values(version=number))
+            return _step(connection)
+
+
+def _step(connection: sa.Connection) -> str:
+    version.create(connection, checkfirst=True)
+    present = _present(connection)
+    for number, step in enumerate(STEPS[present:], present + 1):
+        step(connection)
+        connection.execute(sa.insert(version).values(version=number))
+    return str(_identity(connection))
+
+
+def _identity(connection: sa.Connection) -> str | None:
+    return connection.execute(sa.select(sa.func.min(identity.c.id))).scalar()
 
 
 def _present(connection: sa.Connection) -> int:

@@ -57,11 +57,13 @@ def claim(
             yield from connection.exec_driver_sql(statement, (run_id, now, *part)).scalars()
 
 
-def finish(connection: sa.Connection, answers: Mapping[bytes, str], *, now: float) -> None:
-    """Give entries their answers."""
+def finish(connection: sa.Connection, answers: Mapping[bytes, str], *, now: float) -> int:
+    """Give entries their answers; how many there were."""
+    written = 0
     for part in slices(sorted(answers.items())):
         statement = text(_FINISH, connection.dialect.name, len(part), 2)
-        connection.exec_driver_sql(statement, (now, *chain.from_iterable(part)))
+        written += connection.exec_driver_sql(statement, (now, *chain.from_iterable(part))).rowcount
+    return written
 
 
 def slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:

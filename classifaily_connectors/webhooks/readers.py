@@ -15,16 +15,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from classifaily_connectors.operations.context import Context
+from classifaily_connectors.store.address import is_postgresql, store_url
 from classifaily_connectors.store.delivery import CHANNEL
 from classifaily_connectors.transport import AsyncTransport
 from classifaily_connectors.webhooks import feed
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from classifaily_connectors.settings import Settings
     from classifaily_connectors.store.delivery import Delivery, SettledBy
     from classifaily_connectors.store.inbox import Inbox
+    from classifaily_connectors.store.postgres import PatientAsyncConnection
 
 T = TypeVar("T")
 logger = logging.getLogger("classifaily_connectors")
@@ -43,7 +43,7 @@ class StoreReader:
         self._store, self._source, self._poll, self._owner = store, source, poll, owner
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="classifaily-store")
         self._inbox: Inbox | None = None
-        self._line: Line | None = Line(store) if store.startswith("postgres") else None
+        self._line: Line | None = Line(store_url(store)) if is_postgresql(store_url(store)) else None
 
     async def open(self) -> None:
         """Connect, and listen where the database can speak up."""
@@ -94,24 +94,37 @@ class StoreReader:
 
 class Line:
     """A connection on which PostgreSQL says that something came, and is asked what: a thread would cost more than the
-    question."""
+    question.
+
+    Behind a pooler nothing may be heard, as the connection to the server is not ours alone: then it is not listened to,
+    which is said once, and asking is left to the poll.
+    """
 
     def __init__(self, store: str) -> None:
         self._store = store
-        self._connection: AsyncConnection | None = None
+        self._connection: PatientAsyncConnection | None = None
         self._due = self._rested = 0.0
+        self._pooled = False
 
     async def open(self) -> None:
         """Listen; where that does not work, not now."""
         import psycopg
+        import sqlalchemy as sa
 
-        from classifaily_connectors.store.database import connect
+        from classifaily_connectors.store.postgres import connect
 
-        if self._connection is not None or time.monotonic() < self._due:
+        if self._pooled or self._connection is not None or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _AGAIN
         try:
-            self._connection = await connect(self._store)
+            self._connection = await connect(sa.make_url(self._store))
+            # The number that the server gave as the connection began: a pooler gives one of its own.
+            (pid,) = (await self._connection.ask("SELECT pg_backend_pid()"))[0]
+            self._pooled = pid != self._connection.info.backend_pid
+            if self._pooled:
+                logger.info("a pooler stands before PostgreSQL, so that it cannot be listened to: polling alone")
+                await self.close()
+                return
             await self._connection.execute(f"LISTEN {CHANNEL}")
         except (psycopg.Error, OSError) as error:
             _say(error)
@@ -131,7 +144,7 @@ class Line:
             await asyncio.sleep(self._rested - time.monotonic())
             async for _ in self._connection.notifies(timeout=patience, stop_after=1):
                 pass
-            rows = await (await self._connection.execute(FOLLOWING.encode(), (seq,))).fetchall()
+            rows = await self._connection.ask(FOLLOWING, (seq,))
             self._rested = time.monotonic() + _REST
         except (psycopg.Error, OSError) as error:
             _say(error)
