@@ -48,6 +48,22 @@ class Book(Protocol):
     def rescue(self, run_id: str, answers: Mapping[bytes, str]) -> str | None: ...
 
 
+def patiently(work: Callable[..., T], *arguments: object) -> T:
+    """`work(*arguments)`, done again while its database is in trouble that may pass: it may be done twice. Blocks.
+
+    Raises StoreError when that takes longer than our patience.
+    """
+    until, pause = time.monotonic() + PATIENCE, _PAUSE
+    while True:
+        try:
+            return work(*arguments)
+        except StoreError as error:
+            if not error.passing or time.monotonic() + pause > until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
 class _Gathering:
     """What the next commit will write, and the future of those who wait for it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -37,7 +38,7 @@ class RunOptions(TypedDict, total=False):
     threshold: float | None
     explain: bool
     identity: str | None
-    ledger: Ledger | str | bool | None
+    ledger: Ledger | str | os.PathLike[str] | bool | None
     budget: Budget | None
     batch_size: int | None
     concurrency: int | None

@@ -52,7 +52,7 @@ class Request:
     rows: Rows
     terms: Terms
     options: Options
-    ledger: Ledger | str | bool | None
+    ledger: Ledger | str | os.PathLike[str] | bool | None
     context: Context
     taxonomy: type[Enum] | None = None
 
@@ -67,7 +67,7 @@ class Request:
             return MemoryBook(), False
         if ledger is True:
             raise refuse("ledger must be a store URL, a Ledger, None or False")
-        if isinstance(ledger, str):
+        if isinstance(ledger, str | os.PathLike):
             from classifaily_connectors.store import Ledger
 
             return Ledger(ledger), True
@@ -137,10 +137,12 @@ class _Session:
                 if left:
                     logger.warning("%d keys are still being paid for; they stay open in the ledger", left)
         finally:
-            if self._desk is not None:
-                await self._desk.close()
-            if self._owned is not None:
-                await asyncio.to_thread(cast("Ledger", self._owned).close)
+            try:
+                if self._desk is not None:
+                    await self._desk.close()
+            finally:
+                if self._owned is not None:
+                    await asyncio.to_thread(cast("Ledger", self._owned).close)
 
 
 class AsyncBulkRun(Generic[L_co]):
@@ -243,8 +245,10 @@ class BulkRun(Generic[L_co]):
                         return
                     yield from self._request.named(rows)
             finally:
-                loop.run(session.close)
-                loop.run(wire.close)
+                try:
+                    loop.run(session.close)
+                finally:
+                    loop.run(wire.close)
 
     def plan(self) -> Plan:
         """What this run would buy; spends nothing."""
@@ -256,8 +260,10 @@ class BulkRun(Generic[L_co]):
                 engine = loop.run(session.open)
                 return loop.run(partial(plan, engine, asynchronous(self._request.rows)))
             finally:
-                loop.run(session.close)
-                loop.run(wire.close)
+                try:
+                    loop.run(session.close)
+                finally:
+                    loop.run(wire.close)
 
 
 class _Loop:

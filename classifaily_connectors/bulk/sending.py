@@ -26,6 +26,7 @@ from classifaily_connectors.errors import (
     QuotaExceededError,
     RateLimitedError,
     ServerError,
+    StoreError,
 )
 from classifaily_connectors.models import BatchResult, Classification, Job
 from classifaily_connectors.operations import account, classify
@@ -204,14 +205,21 @@ class Sender:
             by_item = answers.by_item
             results = ((unit.key, by_item.get(unit.item_id)) for unit in units)
             verdicts = {key: Verdict.of(result, answers.job_id) for key, result in results if result is not None}
-            await self.engine.desk.finish({key: verdict.dump() for key, verdict in verdicts.items()})
-            for key, verdict in verdicts.items():
-                self.engine.settle(key, verdict, "api")
+            try:
+                await self.engine.desk.finish({key: verdict.dump() for key, verdict in verdicts.items()})
+            except StoreError:  # paid for, and to be given out all the same
+                self._settle(verdicts)
+                raise
+            self._settle(verdicts)
             missing = [unit for unit in units if unit.key not in verdicts]
             if missing:
                 await self.engine.recovery.lost(missing, "the answer left it out")
         finally:
             self.under_way -= len(units)
+
+    def _settle(self, verdicts: Mapping[bytes, Verdict]) -> None:
+        for key, verdict in verdicts.items():
+            self.engine.settle(key, verdict, "api")
 
     # --- what went wrong ----------------------------------------------------------------------
 

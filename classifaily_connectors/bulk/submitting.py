@@ -7,12 +7,15 @@ known. What may have been paid without leaving an id is never sent again unless 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, cast
 
+from classifaily_connectors.bulk.desk import patiently
 from classifaily_connectors.bulk.rows import Verdict
 from classifaily_connectors.bulk.terms import Terms
-from classifaily_connectors.errors import ClassifailyError, OutcomeUnknownError
+from classifaily_connectors.errors import ClassifailyError, OutcomeUnknownError, StoreError
 from classifaily_connectors.identity import Reference, Resolver, unsigned
 from classifaily_connectors.models import Job
 from classifaily_connectors.operations import payloads
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.store import Entry, Ledger
     from classifaily_connectors.taxonomy import CategoryLike
 
+logger = logging.getLogger("classifaily_connectors")
 _LOOK_AGAIN = 0.2
 _LEASE = 180.0
 """Seconds a submitter may be silent: more than the longest answer takes."""
@@ -40,7 +44,7 @@ def submit_once(
     client: ClassifailyClient,
     input: Input,
     *,
-    ledger: Ledger | str,
+    ledger: Ledger | str | os.PathLike[str],
     categories: Iterable[CategoryLike] | None = None,
     identity: str | None = None,
     scope: str | None = None,
@@ -82,7 +86,7 @@ async def asubmit_once(
     client: AsyncClassifailyClient,
     input: Input,
     *,
-    ledger: Ledger | str,
+    ledger: Ledger | str | os.PathLike[str],
     categories: Iterable[CategoryLike] | None = None,
     identity: str | None = None,
     scope: str | None = None,
@@ -113,11 +117,11 @@ async def asubmit_once(
 class Purchase:
     """One input's way through the ledger: `begin`, then `submitted` or `failed`, then `close`."""
 
-    def __init__(self, ledger: Ledger | str, *, resend: bool, refresh: bool) -> None:
+    def __init__(self, ledger: Ledger | str | os.PathLike[str], *, resend: bool, refresh: bool) -> None:
         from classifaily_connectors.store import SUBMITTED, Ledger
 
-        self._owned = isinstance(ledger, str)
-        self._ledger = Ledger(ledger, namespace=SUBMITTED, lease=_LEASE) if isinstance(ledger, str) else ledger
+        self._owned = not isinstance(ledger, Ledger)
+        self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, namespace=SUBMITTED, lease=_LEASE)
         self._resend, self._refresh = resend, refresh
         self._run_id = self._ledger.start_run()
         self._key = b""
@@ -152,24 +156,41 @@ class Purchase:
 
         Raises OutcomeUnknownError when the server named no job.
         """
+        try:
+            patiently(self._keep, job)
+        except StoreError as error:
+            told = (
+                f"{error.message}. Job {job.id} was submitted and is paid: wait for it by its id, as the ledger has not"
+            )
+            raise StoreError(told, passing=error.passing, unwritten=1) from None
+        if not job.done and job.id is None:
+            raise OutcomeUnknownError("the server accepted the request but named no job: it may have been billed")
+
+    def _keep(self, job: Job) -> None:
         if job.done:
             self._ledger.finish(self._run_id, {self._key: Verdict.of(job, job.id).dump()})
         elif job.id is not None:
             self._ledger.attach(self._run_id, [self._key], job.id)
         else:
             self._ledger.park([self._key])
-            raise OutcomeUnknownError("the server accepted the request but named no job: it may have been billed")
 
     def failed(self, error: ClassifailyError) -> None:
         """Give the claim back if the request certainly was not executed."""
-        if error.outcome in ("not_sent", "rejected") or transient(error, once=True):
-            self._ledger.release(self._run_id, [self._key])
-        else:
-            self._ledger.park([self._key])
+        released = error.outcome in ("not_sent", "rejected") or transient(error, once=True)
+        try:
+            if released:
+                patiently(self._ledger.release, self._run_id, [self._key])
+            else:
+                patiently(self._ledger.park, [self._key])
+        except StoreError as trouble:  # the claim becomes an open question by itself; the caller needs the first error
+            logger.warning("%s", trouble.message)
 
     def close(self) -> None:
         """Say that this submitter is gone: a claim without a job is an open question from now on."""
-        self._ledger.end_run(self._run_id)
+        try:
+            self._ledger.end_run(self._run_id)
+        except StoreError as error:  # its lease ends by itself, and the job is what counts
+            logger.warning("%s", error.message)
         if self._owned:
             self._ledger.close()
 
