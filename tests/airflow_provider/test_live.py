@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -214,22 +216,80 @@ def test_two_killed_workers_cost_nothing(airflow: LiveAirflow, sandbox: Sandbox,
 
 def test_a_task_told_to_stop_keeps_what_it_paid(airflow: LiveAirflow, sandbox: Sandbox, tmp_path: Path) -> None:
     """ "Mark as failed" in the UI: the worker is told (on_kill), buys no more, and lets what is under way land."""
-    sandbox.inject(Fault(kind="delay", path="/batch", seconds=2, after_work=False, times=None))
+    sandbox.inject(Fault(kind="delay", path="/batch", seconds=2, times=None))
     files = table(tmp_path, "stopped")
     run = airflow.trigger("stopped", **files)
     wait_for(lambda: (run.xcom("classify", "progress") or {}).get("done", 0) >= 10)
     airflow.call("PATCH", f"{run.path}/taskInstances/classify", {"new_state": "failed"})
     assert run.end() == "failed"
     wait_for(lambda: "told to stop" in airflow.logs("stopped"))
+    paid = sandbox.bill().charged
+    assert paid <= ROWS / 2
     sandbox.clear_faults()
 
     again = airflow.trigger("stopped", **elsewhere(files))
     assert again.end() == "success"
-    assert again.xcom("classify")["reused"] >= 10
-    assert sum(statuses(elsewhere(files)["target"]).values()) == ROWS
+    assert again.xcom("classify")["reused"] == paid
+    assert statuses(elsewhere(files)["target"]) == {"completed": ROWS}
+    assert sandbox.bill().charged == ROWS
     assert max(sandbox.bill().by_input.values()) == 1
 
 
 def elsewhere(files: dict[str, str]) -> dict[str, str]:
     """The same table, labelled into another file."""
     return {**files, "target": files["target"].replace(".csv", "_again.csv")}
+
+
+UNDER_WAY = 10
+"""Rows that may be under way at once: two batches of five."""
+
+
+@pytest.mark.parametrize("told", ["task", "supervisor"])
+def test_a_worker_told_to_end_buys_no_more_and_its_retry_the_rest(
+    airflow: LiveAirflow, sandbox: Sandbox, tmp_path: Path, told: str
+) -> None:
+    """SIGTERM, as a node that is drained sends it: what is billed already and under way is kept, not asked again."""
+    sandbox.inject(Fault(kind="delay", path="/batch", seconds=1.5, times=None))
+    files = table(tmp_path, f"ended_by_{told}")
+    processes = tmp_path / "processes"
+    run = airflow.trigger("stopped_by_signal", **files, processes=str(processes))
+    wait_for(lambda: (run.xcom("classify", "progress") or {}).get("done", 0) >= 10)
+    pid = int(processes.read_text().split()[("task", "supervisor").index(told)])
+    os.kill(pid, signal.SIGTERM)
+    paid = sandbox.bill().charged
+    wait_for(lambda: run.states() != ["running"])
+    assert sandbox.bill().charged - paid <= UNDER_WAY
+    sandbox.clear_faults()
+
+    assert run.end() == "success"
+    assert run.tasks()[0]["try_number"] == 2
+    assert statuses(files["target"]) == {"completed": ROWS}
+    assert sandbox.bill().charged == ROWS
+    assert max(sandbox.bill().by_input.values()) == 1
+
+
+def test_tries_that_an_execution_timeout_ends_share_one_payment(
+    airflow: LiveAirflow, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.inject(Fault(kind="delay", path="/batch", seconds=0.8, times=None))
+    files = table(tmp_path, "timed_out")
+    run = airflow.trigger("stopped_by_its_timeout", **files)
+    wait_for(lambda: run.tasks()[0]["try_number"] >= 2)
+    sandbox.clear_faults()
+    assert run.end() == "success"
+    assert statuses(files["target"]) == {"completed": ROWS}
+    assert sandbox.bill().charged == ROWS
+    assert max(sandbox.bill().by_input.values()) == 1
+
+
+def test_clearing_what_is_deferred_submits_nothing_anew(airflow: LiveAirflow, sandbox: Sandbox) -> None:
+    run = airflow.trigger("submit_and_wait", text="My parcel is lost")
+    wait_for(lambda: "deferred" in run.states())
+    job_id = run.xcom("submit")
+    cleared = {"dry_run": False, "dag_run_id": run.run_id, "only_failed": False, "reset_dag_runs": True}
+    airflow.call("POST", "/api/v2/dags/submit_and_wait/clearTaskInstances", cleared)
+    wait_for(lambda: {each["task_id"]: each["try_number"] for each in run.tasks()}["submit"] == 2)
+    end_all_jobs(sandbox)
+    assert run.end() == "success"
+    assert run.xcom("submit") == run.xcom("wait")["job_id"] == job_id
+    assert sandbox.bill().charged == 1

@@ -6,11 +6,12 @@ Airflow keeps (XCom, log, asset event) is counts, labels and places.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 from airflow_provider_classifaily.errors import fail_fast
@@ -184,17 +185,27 @@ class ClassifailyTableOperator(ClassifailyOperator):
         return told
 
     def on_kill(self) -> None:
-        """Buy nothing more; what is under way is let end and kept, for as long as Airflow waits."""
-        if self._running:
-            self._running, self._stopped = False, True
-            from airflow.providers.common.compat.sdk import AirflowException
+        """Buy nothing more; what is under way is let end and kept, for as long as Airflow waits (five seconds)."""
+        from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-            raise AirflowException("told to stop: nothing more is bought, and what was paid is kept")
+        if isinstance(sys.exception(), AirflowTaskTimeout):
+            return  # Airflow calls this also when an execution_timeout has ended the run
+        self._stopped = True
+        if self._running:
+            self._running = False
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        from airflow.providers.common.compat.sdk import AirflowException
+
+        raise AirflowException("told to stop: nothing more is bought, and what was paid is kept")
 
     @contextmanager
     def _killable(self) -> Generator[None]:
-        # Airflow calls on_kill in this thread, in the middle of the run, but also after an execution_timeout ended it.
-        self._running, self._stopped = True, False
+        # Airflow calls on_kill in this thread, in the middle of whatever it does, or before it has begun.
+        if self._stopped:
+            self._stop()
+        self._running = True
         try:
             yield
         finally:

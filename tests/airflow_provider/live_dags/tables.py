@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from classifaily_connectors import Progress
 
-PARAMS: dict[str, Any] = {"source": "", "target": ""}
+PARAMS: dict[str, Any] = {"source": "", "target": "", "processes": ""}
 TABLE: dict[str, Any] = {
     "source": "{{ params.source }}",
     "target": "{{ params.target }}",
@@ -47,5 +48,17 @@ class Dying(ClassifailyTableOperator):
 with DAG("dying", schedule=None, params=PARAMS):
     Dying(task_id="classify", **TABLE)
 
+
+def name_processes(context: Context) -> None:
+    """Tell the test who is at work: the task's process, and the one that supervises it."""
+    Path(context["params"]["processes"]).write_text(f"{os.getpid()} {os.getppid()}")
+
+
 with DAG("stopped", schedule=None, params=PARAMS):
     ClassifailyTableOperator(task_id="classify", **TABLE)
+
+with DAG("stopped_by_signal", schedule=None, params=PARAMS):
+    ClassifailyTableOperator(task_id="classify", pre_execute=name_processes, **TABLE)
+
+with DAG("stopped_by_its_timeout", schedule=None, params=PARAMS):
+    ClassifailyTableOperator(task_id="classify", execution_timeout=timedelta(seconds=6), **{**TABLE, "retries": 9})

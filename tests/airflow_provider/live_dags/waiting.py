@@ -49,6 +49,10 @@ with DAG("once", schedule=None, params={"text": ""}, default_args=RETRIED):
     submitted = DyingSubmit(task_id="submit", input="{{ params.text }}", categories=TEAMS)
     ClassifailyWebhookSensor(task_id="wait", job_id=submitted.output, stay_seconds=0)
 
+with DAG("submit_and_wait", schedule=None, params={"text": ""}, default_args=RETRIED):
+    queued = ClassifailySubmitOperator(task_id="submit", input="{{ params.text }}", categories=TEAMS)
+    ClassifailyWebhookSensor(task_id="wait", job_id=queued.output, stay_seconds=0)
+
 with DAG("wait", schedule=None, params={"job_id": ""}):
     ClassifailyWebhookSensor(task_id="wait", job_id="{{ params.job_id }}")
 
