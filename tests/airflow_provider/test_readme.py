@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,9 @@ def snippets(readme: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", readme.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-SNIPPETS = snippets(ROOT / "airflow_provider" / "README.md")
+OURS = snippets(ROOT / "airflow_provider" / "README.md")
+TESTS = [each for each in OURS if "def test_" in each]
+SNIPPETS = [each for each in OURS if each not in TESTS]
 SNIPPETS += [each for each in snippets(ROOT / "README.md") if "airflow" in each]
 DAG_IDS = [re.findall(r'(?:DAG\("|@dag.*\ndef )(\w+)', snippet)[0] for snippet in SNIPPETS]
 
@@ -44,3 +48,13 @@ def test_every_operator_and_sensor_is_shown() -> None:
     names = {name for name in found if re.fullmatch(r"Classifaily\w+(Operator|Sensor|EventTrigger)", name)}
     assert {"ClassifailyTableOperator", "ClassifailyWebhookSensor"} <= names
     assert not {name for name in names if name not in shown}
+
+
+def test_the_tests_that_the_readme_shows_pass(airflow_home: Path, tmp_path: Path) -> None:
+    """As a user runs them: in a folder of their own, by a pytest of their own."""
+    (shown,) = TESTS
+    (tmp_path / "test_shown.py").write_text(shown, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shown.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout
