@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 from classifaily_connectors.bulk.axes import AsyncAxesRun, parse_axes
 from classifaily_connectors.bulk.prepare import prepare
 from classifaily_connectors.bulk.run import AsyncBulkRun
+from classifaily_connectors.bulk.runner import aclose_runs
 from classifaily_connectors.operations import account, classify, jobs, schemas
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.retry import RetryPolicy
@@ -72,7 +72,6 @@ class AsyncClassifailyClient(_Part):
         """What has been submitted, and how it ended."""
         self.webhooks = AsyncWebhooks(transport, self._context)
         """Registered endpoints."""
-        self._runs: weakref.WeakSet[AsyncBulkRun] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,9 +98,11 @@ class AsyncClassifailyClient(_Part):
         raise TypeError("a client holds sockets and a key and cannot be pickled: make one where it is used")
 
     async def close(self) -> None:
-        """Close all connections; the client cannot be used afterwards."""
-        for run in list(self._runs):  # one that was left early may not have been finalised yet
-            await run.aclose()
+        """Stop this client's bulk runs, wait for what they have under way, and close all connections.
+
+        The client cannot be used afterwards.
+        """
+        await aclose_runs(self._transport)
         await self._transport.close()
 
     @overload  # an Enum is a set like any other, and more
@@ -246,7 +247,7 @@ class AsyncClassifailyClient(_Part):
         QuotaExceededError, AuthenticationError, PlanRestrictionError and what else ends the whole run.
         """
         request = prepare(self._context, self.base_url, rows, categories=categories, **options)
-        return self._started(AsyncBulkRun(request, self._transport.run))
+        return AsyncBulkRun(request, self._transport)
 
     async def plan(self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]) -> Plan:
         """What `classify_many` would buy for these arguments, from the ledger and the usage alone; spends nothing."""
@@ -263,11 +264,7 @@ class AsyncClassifailyClient(_Part):
         """
         asked = parse_axes(axes, options.get("policy"))
         request = prepare(self._context, self.base_url, rows, axes=asked, **options)
-        return AsyncAxesRun(self._started(AsyncBulkRun(request, self._transport.run)), asked)
-
-    def _started(self, run: AsyncBulkRun) -> AsyncBulkRun:
-        self._runs.add(run)
-        return run
+        return AsyncAxesRun(AsyncBulkRun(request, self._transport), asked)
 
     async def plan_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> Plan:
         """What `classify_axes` would buy for these arguments, all axes together; spends nothing."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 from classifaily_connectors.bulk.axes import AxesRun, parse_axes
 from classifaily_connectors.bulk.prepare import prepare
 from classifaily_connectors.bulk.run import BulkRun
+from classifaily_connectors.bulk.runner import close_runs
 from classifaily_connectors.operations import account, classify, jobs, schemas
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.retry import RetryPolicy
@@ -102,7 +103,11 @@ class ClassifailyClient(_Part):
         raise TypeError("a client holds sockets and a key and cannot be pickled: make one where it is used")
 
     def close(self) -> None:
-        """Close all connections; the client cannot be used afterwards."""
+        """Stop this client's bulk runs, wait for what they have under way, and close all connections.
+
+        The client cannot be used afterwards.
+        """
+        close_runs(self._transport)
         self._transport.close()
 
     @overload  # an Enum is a set like any other, and more
@@ -247,7 +252,7 @@ class ClassifailyClient(_Part):
         QuotaExceededError, AuthenticationError, PlanRestrictionError and what else ends the whole run.
         """
         request = prepare(self._context, self.base_url, rows, categories=categories, **options)
-        return BulkRun(request, self._transport.for_loop)
+        return BulkRun(request, self._transport)
 
     def plan(self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]) -> Plan:
         """What `classify_many` would buy for these arguments, from the ledger and the usage alone; spends nothing."""
@@ -262,7 +267,7 @@ class ClassifailyClient(_Part):
         """
         asked = parse_axes(axes, options.get("policy"))
         request = prepare(self._context, self.base_url, rows, axes=asked, **options)
-        return AxesRun(BulkRun(request, self._transport.for_loop), asked)
+        return AxesRun(BulkRun(request, self._transport), asked)
 
     def plan_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> Plan:
         """What `classify_axes` would buy for these arguments, all axes together; spends nothing."""

@@ -202,6 +202,11 @@ class _Wire:
             extensions={"timeout": {"connect": CONNECT_TIMEOUT, "write": WRITE_TIMEOUT, "read": send.timeout}},
         )
 
+    def for_loop(self) -> AsyncTransport:
+        """The same address and key for an event loop: what a bulk run drives in a thread of its own."""
+        self._check_open()
+        return AsyncTransport(self.settings, max_connections=self._size, application=self._application)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigurationError("this client is closed: make a new one, or use it inside its `with` block")
@@ -305,11 +310,6 @@ class SyncTransport(_Wire):
                 if self._lanes is None:
                     self._lanes = _SyncLanes(self._size, _lane_maker(httpx.HTTPTransport, self.settings.base_url))
         return self._lanes
-
-    def for_loop(self) -> AsyncTransport:
-        """The same address and key for an event loop: what a bulk run drives in a thread of its own."""
-        self._check_open()
-        return AsyncTransport(self.settings, max_connections=self._size, application=self._application)
 
     def close(self) -> None:
         """Close every connection, those in use when their call ends; closing twice is fine."""

@@ -84,7 +84,7 @@ class _Repeats:
 
     @property
     def rehearsal(self) -> Rows:
-        """The same for somebody who only looks; see `_Session.guard`."""
+        """The same for somebody who only looks; see `Request.rehearsal`."""
         return repeated(getattr(self.rows, "rehearsal", self.rows), self.times)
 
     def __iter__(self) -> Iterator[object]:
@@ -98,7 +98,7 @@ class _AsyncRepeats:
 
     @property
     def rehearsal(self) -> Rows:
-        """The same for somebody who only looks; see `_Session.guard`."""
+        """The same for somebody who only looks; see `Request.rehearsal`."""
         return repeated(getattr(self.rows, "rehearsal", self.rows), self.times)
 
     async def __aiter__(self) -> AsyncIterator[object]:

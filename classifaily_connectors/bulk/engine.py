@@ -10,6 +10,7 @@ settles what others left open, the `Desk` remembers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class Engine:
         self._given_out = 0
         self._ended = False
         self._slow = False
-        self._changed = asyncio.Event()
+        self._changed, self._wound_up = asyncio.Event(), asyncio.Event()
         self._fingerprint = options.policy.fingerprint(terms.taxonomy)
         self.limiter = Limiter(options.concurrency)
         self.sender = Sender(self)
@@ -175,6 +176,12 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
         return open_keys
 
+    def rest(self) -> list[Row]:
+        """The rows that were answered and that nobody took, once the run was stopped."""
+        rows = [*self._ready, *(self._rows[index][0] for index in sorted(self._rows))]
+        self._ready, self._rows = [], {}
+        return rows
+
     # --- for sending and recovery -------------------------------------------------------------
 
     def pay(self, work: Coroutine[Any, Any, None]) -> None:
@@ -191,6 +198,11 @@ class Engine:
             self.fatal = error
         self._wind_up()
         self._changed.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, at most until the run winds up."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wound_up.wait(), seconds)
 
     def put_in_basket(self, unit: Unit) -> None:
         """Queue a unit for the next batch."""
@@ -346,6 +358,7 @@ class Engine:
 
     def _wind_up(self) -> None:
         self.ending = True
+        self._wound_up.set()
         self.recovery.stop()
         for task in self._watching:
             task.cancel()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from classifaily_connectors.bulk.axes import Axis, repeated
 from classifaily_connectors.bulk.engine import OnUnknown, Options
-from classifaily_connectors.bulk.run import Request
+from classifaily_connectors.bulk.session import Request
 from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.enums import categories_of, taxonomy_of
 from classifaily_connectors.media import INPUT_TYPES

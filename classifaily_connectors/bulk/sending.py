@@ -134,6 +134,9 @@ class Sender:
         """Send until it is settled."""
         tries = 0
         while True:
+            if self.engine.ending:
+                await self._return(units)  # until now it has surely not been executed
+                return
             started = time.monotonic()
             try:
                 answer = await self._post(units)
@@ -154,7 +157,7 @@ class Sender:
             if not self._passing(problem, tries):
                 await self._settle_trouble(units, problem)
                 return
-            await asyncio.sleep(self.engine.context.policy.delay(tries + 1))
+            await self.engine.pause(self.engine.context.policy.delay(tries + 1))
 
     def _passing(self, error: ClassifailyError, tries: int) -> bool:
         """Whether `error` is an outage worth sitting out: the request certainly did not run, and patience is left."""

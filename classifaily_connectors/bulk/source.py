@@ -10,10 +10,15 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
+
+from classifaily_connectors.bulk.waiting import arrived
+from classifaily_connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.engine import Engine
+    from classifaily_connectors.bulk.runner import Runner
 
 Rows = Iterable[object] | AsyncIterable[object]
 CHUNK = 500
@@ -46,30 +51,36 @@ def again(rows: Rows) -> bool:
     return not isinstance(rows, Iterator | AsyncIterator)
 
 
-async def asynchronous(rows: Rows) -> AsyncIterator[object]:
-    """The rows of any source."""
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            yield row
-    else:
-        for row in rows:
-            yield row
-
-
 class Pump:
-    """Carries the rows of an asynchronous source to the engine, beside everything else on the loop."""
+    """Carries the rows of an asynchronous source to the engine, beside everything else on the source's own loop."""
 
-    def __init__(self, engine: Engine, source: AsyncIterable[object]) -> None:
-        self._engine = engine
+    def __init__(self, runner: Runner, engine: Engine, source: AsyncIterable[object]) -> None:
+        self._runner, self._engine = runner, engine
         self._source = source
         self._rows: list[object] = []
-        self._ended = False
+        self._ended = self._stopped = False
         self._moved = asyncio.Event()
+        self.tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Carry until the source ends, an error of which ends the run."""
-        self._engine.watch(self._read())
-        self._engine.watch(self._feed())
+        for work in (self._read(), self._feed()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(self._done)
+            self.tasks.append(task)
+
+    def stop(self) -> None:
+        """Carry nothing more."""
+        self._stopped = True
+        for task in self.tasks:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            if not self._stopped:
+                self._runner.fail(ConfigurationError("the source of the rows was cancelled"))
+        elif (error := task.exception()) is not None:
+            self._runner.fail(error)
 
     async def _read(self) -> None:
         async for row in self._source:
@@ -81,17 +92,41 @@ class Pump:
         self._moved.set()
 
     async def _feed(self) -> None:
+        runner, engine = self._runner, self._engine
         while True:
             while not self._rows and not self._ended:
                 await self._move()
-            room = await self._engine.wait_for_room()
+            room = await arrived(runner.submit(engine.wait_for_room))
             part, self._rows = self._rows[:room], self._rows[room:]
             self._moved.set()
             if not part:
-                self._engine.end()
+                runner.call(engine.end)
                 return
-            await self._engine.feed(part, slow=len(part) < min(room, CHUNK))
+            await arrived(runner.submit(partial(engine.feed, part, slow=len(part) < min(room, CHUNK))))
 
     async def _move(self) -> None:
         self._moved.clear()
         await self._moved.wait()
+
+
+def parts(rows: Iterable[object]) -> Iterator[list[object]]:
+    """The rows in lists of `CHUNK`."""
+    each = iter(rows)
+    while part := list(itertools.islice(each, CHUNK)):
+        yield part
+
+
+async def aparts(rows: Rows) -> AsyncIterator[list[object]]:
+    """The same of any source, on an event loop."""
+    if not isinstance(rows, AsyncIterable):
+        for part in parts(rows):
+            yield part
+        return
+    gathered: list[object] = []
+    async for row in rows:
+        gathered.append(row)
+        if len(gathered) == CHUNK:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered

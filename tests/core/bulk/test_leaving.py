@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from classifaily_connectors import AuthenticationError
-from classifaily_connectors.bulk import run as bulk_run
+from classifaily_connectors.bulk import runner
 
 if TYPE_CHECKING:
     from conftest import Shop
@@ -162,7 +162,7 @@ def test_ctrl_c_drains(shop: Shop) -> None:
 def test_what_is_still_open_after_the_patience_is_said(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bulk_run._Session.close, "__defaults__", (0.2,))
+    monkeypatch.setattr(runner, "DRAIN", 0.2)
     shop.sandbox.script(ROWS[15], "billing", delay=3.0)
     with caplog.at_level(logging.WARNING), shop.client() as client:
         for _row in client.classify_many(ROWS[:20], **shop.options({"batch_size": 10})):

@@ -121,7 +121,7 @@ def test_a_run_is_gone_through_once(shop: Shop) -> None:
 
 @pytest.mark.parametrize("rows", ["one text", b"bytes"])
 def test_one_text_is_not_many(shop: Shop, rows: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="not one text"):
+    with pytest.raises(InvalidRequestError, match="use classify for one"):
         shop.buy(rows)
 
 

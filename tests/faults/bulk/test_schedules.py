@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -23,9 +23,13 @@ from hypothesis import strategies as st
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyError, RetryPolicy, Row
 from classifaily_connectors.bulk import engine, prepare
 from classifaily_connectors.bulk.terms import Terms
+from classifaily_connectors.bulk.waiting import arrived
 from classifaily_connectors.sandbox import Fault, Sandbox, Switches
 from classifaily_connectors.store import Ledger
 from classifaily_connectors.taxonomy import parse_categories
+
+if TYPE_CHECKING:
+    from classifaily_connectors.bulk.run import AsyncBulkRun
 
 TIMEOUT, DELAY = 0.4, 0.6
 JOB_DELAY = 0.1
@@ -113,14 +117,21 @@ async def _go(
             async for row in run:
                 found.append(row)
                 if how.crash is not None and len(found) > how.crash.after:
-                    session = run._session
-                    assert session.engine is not None
-                    await session.engine.stop(patience=0.0)  # what is under way loses its answer
+                    await _tear(run)
                     break
         except ClassifailyError as error:
             note(f"ended by {error!r}")
             return None
     return None if how.crash is not None and len(found) > how.crash.after else found
+
+
+async def _tear(run: AsyncBulkRun) -> None:
+    """What is under way loses its answer."""
+    runner = run._runner
+    assert runner is not None
+    engine = runner.session.engine
+    assert engine is not None
+    await arrived(runner.submit(lambda: engine.stop(patience=0.0)))
 
 
 def _check(found: list[Row], rows: list[str], how: Run, sandbox: Sandbox, ledger: Ledger) -> None:
@@ -206,8 +217,7 @@ def test_a_run_torn_down_without_a_drain_is_settled_for_free(sandbox: Sandbox, t
             async for _row in run:
                 while not _paid(sandbox, rows)[rows[4]]:  # noqa: ASYNC110  # the sandbox is another thread
                     await asyncio.sleep(0.005)
-                assert run._session.engine is not None
-                await run._session.engine.stop(patience=0.0)
+                await _tear(run)
                 return
 
     asyncio.run(tear())
