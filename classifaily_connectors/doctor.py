@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
-from classifaily_connectors.errors import ClassifailyError, ConfigurationError
+from classifaily_connectors.errors import ClassifailyError, ConfigurationError, StoreError
 from classifaily_connectors.operations import account
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Reply
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from classifaily_connectors.models import Usage
     from classifaily_connectors.operations.effects import Answer, Operation
     from classifaily_connectors.store import Inbox, InboxStats, LedgerStats
+    from classifaily_connectors.webhooks.health import Health
 
 Level = Literal["good", "warning", "bad"]
 _SKEW = 30.0
 """Seconds the clocks may differ before it matters to the ages of webhooks and of open questions."""
 _TIGHT = 0.05
+_LAG = 100
+"""Deliveries that a consumer may have before it: it reads in pages of that."""
 _UNAUTHORIZED = 401
 _ENDED_WELL = range(200, 300)
 
@@ -126,16 +129,16 @@ def _date(reply: Reply) -> float | None:
 def _ledger(url: str) -> Iterator[Finding]:
     try:
         from classifaily_connectors.store import SUBMITTED, Ledger
+        from classifaily_connectors.store.address import SQLITE, shown
+        from classifaily_connectors.store.address import store_url as read_url
         from classifaily_connectors.store.database import file_system
     except ImportError as error:
         yield Finding("ledger", "bad", str(error))
         return
     from pathlib import Path
 
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
+        url = read_url(url)
         counts: list[LedgerStats] = []
         for namespace in ("", SUBMITTED):
             with contextlib.closing(Ledger(url, namespace=namespace)) as ledger:
@@ -143,13 +146,9 @@ def _ledger(url: str) -> Iterator[Finding]:
     except (ClassifailyError, OSError) as error:
         yield Finding("ledger", "bad", str(error))
         return
-    except SQLAlchemyError as error:
-        yield Finding("ledger", "bad", f"{type(error).__name__}: is the place writable, and the database up?")
-        return
-    parsed = make_url(url)
-    place = parsed.render_as_string(hide_password=True)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        kind = file_system(Path(parsed.database).absolute().parent)
+    place = shown(url)
+    if url.startswith(SQLITE):
+        kind = file_system(Path(url.removeprefix(SQLITE)).absolute().parent)
         place += f" on {kind}" if kind else ""
     yield Finding("ledger", "good", f"{place}; {sum(each.done for each in counts):,} answers")
     for each, option in zip(counts, ("", " --submitted"), strict=True):
@@ -174,8 +173,10 @@ def examine_webhooks(
     `url` is the receiver's public address; without it, every registered one gets its ping.
     """
     from classifaily_connectors.store import Inbox
+    from classifaily_connectors.store.source import checked_source
     from classifaily_connectors.webhooks.secrets import Secrets
 
+    source = checked_source(source)
     registered, findings = _endpoints(base_url)
     yield from findings
     try:
@@ -190,7 +191,10 @@ def examine_webhooks(
         for address in [url] if url else registered:
             if secrets:
                 yield _ping(address, secrets[0], inbox, source)
+            yield from _receiver(address)
         yield from _inbox(inbox.stats())
+    except StoreError as error:
+        yield Finding("store", "bad", str(error))
     except ClassifailyError as error:
         yield Finding("secret", "bad", str(error))
     finally:
@@ -229,6 +233,42 @@ def _ping(url: str, secret: SecretStr, inbox: Inbox, source: str) -> Finding:
     if not inbox.entries(source=source, job_id=pong.id):
         return Finding("ping", "bad", f"{url} took the ping, but into another store or source than this one")
     return Finding("ping", "good", f"through {url} into the store in {pong.elapsed:.2f} s")
+
+
+def _receiver(url: str) -> Iterator[Finding]:
+    """What the receiver at this address says of itself."""
+    from classifaily_connectors.webhooks.health import Health, ago, ask_health
+
+    try:
+        health = ask_health(url)
+    except ConfigurationError:
+        return  # the ping has said so
+    if not isinstance(health, Health):
+        detail = f"its health page cannot be read ({health}), so nobody knows what it refused: let GET …/-/health pass"
+        yield Finding("receiver", "warning", detail)
+        return
+    last = "none yet" if health.last_commit is None else ago(health.last_commit)
+    well = health.status == "ok"
+    yield Finding("receiver", "good" if well else "bad", f"{health.status}; last commit: {last}")
+    if health.secrets != "ok":
+        yield Finding("secrets of the receiver", "bad", f"{health.secrets}: those read before stay in force")
+    if health.refusals:
+        yield Finding("refusals", "warning", _refusals(health))
+    for reader, lag in health.readers.items():
+        yield Finding(f"reader {reader}", "good" if lag <= _LAG else "warning", f"{lag:,} deliveries before it")
+
+
+def _refusals(health: Health) -> str:
+    from classifaily_connectors.webhooks.health import ago
+
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in health.refused.items())
+    last = health.last_refusal
+    detail = f": {last['detail']}" if last.get("detail") else ""
+    when = f"; last {ago(float(last['at']))}, {last.get('reason')}{detail}" if last.get("at") else ""
+    fix = ""
+    if health.unsigned.get("other"):
+        fix = ". Has each registered endpoint the secret that the receiver knows? classifaily webhooks rotate-secret"
+    return f"{counts} since it was started{when}{fix}"
 
 
 def _inbox(stats: InboxStats) -> Iterator[Finding]:

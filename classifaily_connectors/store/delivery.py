@@ -9,6 +9,8 @@ Landed = Literal["new", "repeat", "conflict", "dead"]
 """What became of an arrival: stored, known already, kept beside another of its name, or kept though unreadable."""
 SettledBy = Literal["webhook", "poll"]
 
+PROBE = "-health"
+"""The consumer whose mark is set to find out whether the store can be written to; no reader."""
 CHANNEL = "classifaily_delivery"
 """PostgreSQL's NOTIFY channel: one notification, without a payload, for every commit that brought something new."""
 

@@ -16,6 +16,7 @@ from classifaily_connectors.events import ends_job
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.delivery import (
+    PROBE,
     Arrival,
     Delivery,
     Expectation,
@@ -133,6 +134,12 @@ class Inbox(Store):
         new = insert(self._engine, mark).values(consumer=consumer, seq=seq)
         with self._begin() as connection:
             connection.execute(new.on_conflict_do_update(index_elements=["consumer"], set_={"seq": seq}))
+
+    def lags(self) -> dict[str, int]:
+        """How many numbers the feed has beyond the mark of each consumer that keeps one."""
+        head = self.head()
+        rows = self._read(sa.select(mark.c.consumer, mark.c.seq).where(mark.c.consumer != PROBE))
+        return {consumer: max(0, head - seq) for consumer, seq in rows}
 
     # --- expectations -------------------------------------------------------------------------
 

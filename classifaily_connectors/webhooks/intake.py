@@ -11,9 +11,10 @@ import asyncio
 import hashlib
 import logging
 import re
+import time
 from collections import deque
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -43,6 +44,13 @@ class UnavailableError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Failure(NamedTuple):
+    """Why a commit failed, and when by the monotonic clock."""
+
+    reason: str
+    at: float
 
 
 class _Heading(TypedDict, total=False):
@@ -94,7 +102,11 @@ class Intake:
 
     def __init__(self, lane: Lane, *, patience: float) -> None:
         self.batches = 0
-        self.behind = self._down = False
+        self.behind = False
+        self.last_commit: float | None = None
+        """Seconds since the epoch; None before the first."""
+        self.failure: Failure | None = None
+        """What the last commit failed of; None when it did not."""
         self._lane, self._patience = lane, patience
         self._loop = asyncio.get_running_loop()
         # The same deliveries, in the same order: the lane takes from the one, perhaps in a thread, and the loop from
@@ -138,8 +150,7 @@ class Intake:
         self.behind = False
         if isinstance(outcome, list) and len(outcome) != size:
             outcome = ValueError(f"told of {len(outcome)} of {size} deliveries")
-        problem = outcome if isinstance(outcome, Exception) else None
-        self._say(problem)
+        self._note(outcome if isinstance(outcome, Exception) else None)
         for what in [None] * size if isinstance(outcome, Exception) else outcome:
             weight, kept = self._waiting.popleft()
             self._weight -= weight
@@ -165,10 +176,14 @@ class Intake:
             if not kept.done():
                 kept.set_exception(UnavailableError("behind"))
 
-    def _say(self, problem: Exception | None) -> None:
-        if (problem is not None) != self._down:
-            self._down = problem is not None
-            if problem is not None:
-                logger.error("the webhook store takes no deliveries (%s): senders are told 503", why(problem))
-            else:
-                logger.warning("the webhook store takes deliveries again")
+    def _note(self, problem: Exception | None) -> None:
+        before = self.failure
+        if problem is not None:
+            self.failure = Failure(why(problem), time.monotonic())
+            if before is None:
+                logger.error("the webhook store takes no deliveries (%s): senders are told 503", self.failure.reason)
+            return
+        self.last_commit = time.time()
+        if before is not None:
+            self.failure = None
+            logger.warning("the webhook store takes deliveries again")

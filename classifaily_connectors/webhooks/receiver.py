@@ -6,12 +6,14 @@ to come again. Paths, below where it is mounted or below /classifaily/webhooks:
 
     POST /  or /{source}            a delivery: 204, or 401, 404, 405, 413, 503
     GET  /feed  or /{source}/feed   what came after a number, for waiters elsewhere (`telling`)
-    GET  /-/health, /-/metrics      whether the store answers; counters in Prometheus' text format
+    GET  /-/health                  200 when the store takes deliveries, else 503; why what was refused; readers' lag
+    GET  /-/metrics                 counters in Prometheus' text format
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import threading
@@ -21,9 +23,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.errors import ConfigurationError, InvalidRequestError, SignatureError, why
+from classifaily_connectors.store.delivery import PROBE
 from classifaily_connectors.webhooks.counters import Counters
 from classifaily_connectors.webhooks.entrance import Entrance
 from classifaily_connectors.webhooks.intake import Intake, UnavailableError, read
+from classifaily_connectors.webhooks.refusals import Refusals
 from classifaily_connectors.webhooks.secrets import DEFAULT, VARIABLE, Given, Secrets, source_name
 from classifaily_connectors.webhooks.signature import SIGNATURE_HEADERS
 from classifaily_connectors.webhooks.telling import Telling, may_ask
@@ -40,6 +44,8 @@ MAX_BODY = 2**20
 PATIENCE = 5.0
 _JSON, _TEXT = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 _KEPT = 204
+_DOUBT = 30.0
+"""Seconds for which a commit, or a failed one, tells how the store is; then it is tried."""
 _LATER = (b"retry-after", b"10")
 _NAMES = {name: name.decode() for name in SIGNATURE_HEADERS}
 
@@ -68,6 +74,7 @@ class Receiver:
         if not self.secrets:
             raise ConfigurationError(f"no webhook secret: set {VARIABLE} to the one the endpoint was created with")
         self.counters = Counters()
+        self._refusals = Refusals(self.counters)
         self._store = store
         self._max_body, self._patience = max_body, patience
         self._opening = threading.Lock()
@@ -75,6 +82,7 @@ class Receiver:
         self._intake: Intake | None = None
         self._telling: Telling | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._probed = float("-inf")
 
     def __repr__(self) -> str:
         return f"Receiver({self.secrets!r})"
@@ -156,17 +164,19 @@ class Receiver:
         self.counters.received += 1
         keys = self.secrets.keys(source)
         if keys is None:
-            return self._refused("source", 404)
+            return self._refused("source", 404, sources=", ".join(self.secrets.sources))
         if scope["method"] != "POST":
             return self._refused("method", 405)
         body = await self._body(receive)
         if not isinstance(body, bytes):
             return body
         signatures = [header for header in scope["headers"] if header[0] in _NAMES]
+        values = [value for _name, value in signatures]
         try:
-            keys.verify(body, [value for _name, value in signatures])
+            keys.verify(body, values)
         except SignatureError:
-            return self._refused("signature", 401)
+            self._refusals.unsigned(keys, body, values)
+            return 401
         for name, _value in signatures:
             self.counters.header[_NAMES[name]] += 1
         intake, telling = self._here()
@@ -179,8 +189,8 @@ class Receiver:
             telling.wake()
         return _KEPT
 
-    def _refused(self, reason: str, status: int) -> int:
-        self.counters.refused[reason] += 1
+    def _refused(self, reason: str, status: int, **details: object) -> int:
+        self._refusals.note(reason, **details)
         return status
 
     async def _body(self, receive: Receive) -> bytes | int | None:
@@ -195,7 +205,7 @@ class Receiver:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._max_body:
-                return self._refused("size", 413)
+                return self._refused("size", 413, max_body=self._max_body)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -217,19 +227,49 @@ class Receiver:
             await _answer(send, 200, _JSON, json.dumps(answer).encode())
 
     async def _health(self, send: Send) -> None:
-        intake, telling = self._here()
+        intake, _telling = self._here()
+        status, lags = await self._state(intake)
+        report = {
+            "status": status,
+            "waiting": intake.waiting,
+            "last_commit": intake.last_commit,
+            **self._refusals.told(),
+            "readers": lags,
+            "secrets": self.secrets.problem or "ok",
+        }
+        await _answer(send, 200 if status == "ok" else 503, _JSON, json.dumps(report).encode())
+
+    async def _state(self, intake: Intake) -> tuple[str, dict[str, int]]:
+        """Whether the store takes deliveries, found out by writing to it where the last commit does not tell; and how
+        many deliveries each consumer has before it."""
+        if intake.behind:
+            return "behind", {}
+        failure = intake.failure
+        if failure and time.monotonic() - failure.at < _DOUBT:
+            return f"down: {failure.reason}", {}
+        fresh = intake.last_commit is not None and time.time() - intake.last_commit < _DOUBT
         try:
             async with asyncio.timeout(self._patience):
-                await telling.head()
-            state = "behind" if intake.behind else "ok"
+                return "ok", await asyncio.to_thread(self._look, probe=not fresh)
         except Exception as error:  # noqa: BLE001  # whatever the database raises
-            state = f"down: {why(error)}"
-        answer = json.dumps({"status": state, "waiting": intake.waiting}).encode()
-        await _answer(send, 200 if state == "ok" else 503, _JSON, answer)
+            return f"down: {why(error)}", {}
+
+    def _look(self, *, probe: bool) -> dict[str, int]:
+        inbox = self.open()
+        if probe and time.monotonic() - self._probed >= _DOUBT:
+            inbox.set_mark(PROBE, 0)
+            self._probed = time.monotonic()
+        return inbox.lags()
 
     async def _metrics(self, send: Send) -> None:
         intake, _telling = self._here()
-        text = self.counters.text(commits=intake.batches, waiting=intake.waiting)
+        lags: dict[str, int] = {}
+        with contextlib.suppress(Exception):  # a store that is down is the health page's to tell
+            async with asyncio.timeout(self._patience):
+                lags = await asyncio.to_thread(self._look, probe=False)
+        text = self.counters.text(
+            commits=intake.batches, waiting=intake.waiting, last_commit=intake.last_commit, lags=lags
+        )
         await _answer(send, 200, _TEXT, text.encode())
 
 

@@ -269,3 +269,51 @@ def test_doctor_pings_through_the_public_address(
     down = hooks("doctor", "--json", env=env)
     assert down.code == 1
     assert "does not answer" in {each["name"]: each for each in down.json}["ping"]["detail"]
+
+
+def test_doctor_tells_of_deliveries_that_were_refused(
+    sandbox: Sandbox, client: ClassifailyClient, store: str, hooks: Command
+) -> None:
+    """The API signs with another secret than the receiver knows: a ping of ours gets through, and nothing else."""
+    env = {"CLASSIFAILY_WEBHOOK_SECRET": SECRET}
+    with Serving(Receiver(store, SECRET)) as serving:
+        client.webhooks.create(serving.url, secret="quite-another-secret-0123456789")
+        client.submit("my invoice", categories=["billing", "technical"])
+        sandbox.clock.advance(hours=1)
+        until(lambda: sandbox.deliveries)
+        found = {each["name"]: each for each in hooks("doctor", "--json", env=env).json}
+    assert found["ping"]["level"] == "good"
+    assert found["receiver"]["level"] == "good"
+    assert found["refusals"]["level"] == "warning"
+    assert "another secret than ours" in found["refusals"]["detail"]
+    assert "rotate-secret" in found["refusals"]["detail"]
+
+
+def test_doctor_says_when_the_receiver_tells_nothing_of_itself(hooks: Command, canned: Any) -> None:
+    env = {"CLASSIFAILY_WEBHOOK_SECRET": SECRET}
+    canned.say(204).say(404)
+    found = {each["name"]: each for each in hooks("doctor", "--json", "--url", f"{canned.url}/hooks", env=env).json}
+    assert found["receiver"]["level"] == "warning"
+    assert "/-/health" in found["receiver"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:{0}@127.0.0.1:9/db",
+        "postgresql://127.0.0.1:9/db?user=me&password={0}",
+        "postgresql+psycopg://127.0.0.1:9/db?sslpassword={0}",
+        "postgres://me:p@{0}:x@127.0.0.1:9/db",
+    ],
+)
+@pytest.mark.parametrize("words", [("webhooks", "list"), ("doctor",)])
+def test_no_command_shows_the_stores_password(
+    words: tuple[str, ...], url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLASSIFAILY_WEBHOOK_SECRET", SECRET)
+    option = "--ledger" if words == ("doctor",) else "--store"
+    with pytest.raises(SystemExit):
+        main([*words, option, url.format("pass%2Fword-xyz")])
+    said = capsys.readouterr()
+    for form in ("pass%2Fword-xyz", "pass/word-xyz", "word-xyz"):
+        assert form not in said.out + said.err

@@ -58,6 +58,48 @@ def test_it_serves_until_it_is_told_to_stop(
     inbox.close()
 
 
+def test_sighup_reads_the_secrets_again(line: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    """Whatever is said of the file: a reload must not look at its time, and ends nothing."""
+    new = "whsec-of-the-next-year"
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    words = ["webhooks", "serve", "--uds", "hooks.sock", "--keep-alive", "75", "--store", "inbox.db"]
+    env = {**environment, "CLASSIFAILY_WEBHOOK_SECRET_FILE": str(file)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*line, *words], env=env, cwd=tmp_path, **pipes) as process:  # type: ignore[call-overload]
+        for each in process.stdout:
+            if each.startswith("ready"):
+                break
+        before = file.stat()
+        file.write_text(new[: before.st_size].ljust(before.st_size, "x"))
+        process.send_signal(signal.SIGHUP)
+        secret = file.read_text()
+        status = 401
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(tmp_path / "hooks.sock"))
+                head = (
+                    f"POST /classifaily/webhooks HTTP/1.1\r\nHost: x\r\nX-ClassifAIly-Signature: {sign(EVENT, secret)}"
+                )
+                connection.sendall(f"{head}\r\nContent-Length: {len(EVENT)}\r\n\r\n".encode() + EVENT)
+                status = int(connection.recv(1000).split()[1])
+            if status == 204:
+                break
+            time.sleep(0.05)
+        assert (status, process.poll()) == (204, None)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("words", [("--keep-alive", "0"), ("--uds", "x", "--fd", "3"), ("--fd", "99")])
+def test_where_it_cannot_listen_is_said_in_a_line(words: tuple[str, ...], run: Command) -> None:
+    env = {"CLASSIFAILY_WEBHOOK_SECRET": SECRET}
+    ended = run("webhooks", "serve", "--store", "inbox.db", *words, env=env)
+    assert ended.code == 2, ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
 def test_without_a_secret_it_does_not_start(run: Command) -> None:
     ended = run("webhooks", "serve", "--store", "inbox.db")
     assert ended.code == 2
