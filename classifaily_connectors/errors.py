@@ -249,6 +249,24 @@ class StoreUnavailableError(StoreError, ConfigurationError):
     """The store could not be opened; nothing was sent, so nothing was paid."""
 
 
+class StorageError(ClassifailyError):
+    """A table could not be read or written where it lies: a full disk, a lost mount, a refused upload.
+
+    What was paid is kept, and the message says where. Run the same again once the storage works: it pays for the rest.
+    `place` is what could not be read or written, without passwords and signatures.
+    """
+
+    def __init__(self, message: str, *, place: str | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class OutputBusyError(StorageError):
+    """Another run is writing this output; nothing was paid, and a later try may find it done."""
+
+    outcome: Outcome | None = "not_sent"
+
+
 class SignatureError(ClassifailyError):
     """A webhook delivery whose signature is missing, malformed or made with another secret."""
 

@@ -20,6 +20,7 @@ from classifaily_connectors.errors import (
     OutcomeUnknownError,
     RateLimitedError,
     ServerError,
+    StorageError,
     StoreError,
 )
 
@@ -149,5 +150,5 @@ def mendable(error: object) -> bool:
     if isinstance(error, StoreError):
         return error.passing
     if isinstance(error, ClassifailyError):
-        return transient(error, once=False) or isinstance(error, OutcomeUnknownError | JobTimeoutError)
+        return transient(error, once=False) or isinstance(error, OutcomeUnknownError | JobTimeoutError | StorageError)
     return isinstance(error, Exception) and not isinstance(error, _SETTLED)

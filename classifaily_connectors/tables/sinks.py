@@ -10,12 +10,14 @@ import base64
 import csv
 import datetime as dt
 import json
+import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from classifaily_connectors.errors import StorageError
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.parts import Part, Parts, tally
 from classifaily_connectors.tables.textfiles import CsvChunk, CsvTable
@@ -32,6 +34,7 @@ _PART_BYTES = 1 << 23
 _PART_SECONDS = 10.0
 _GROUP_BYTES = 1 << 22
 """What is held at once, before a part and before a row group is written: it adds to the memory of every run."""
+logger = logging.getLogger("classifaily_connectors")
 Write = Callable[[IO[bytes]], None]
 
 
@@ -224,13 +227,23 @@ class FileSink(Sink):
         if self._pieces:
             count, pieces = self._count, self._pieces
             part = Part(self._start, self._stop, count.statuses, count.labels, count.routes)
-            self.parts.add(part, lambda file: self.encoder.part(pieces, file))
             self._pieces = []
+            self.parts.add(part, lambda file: self.encoder.part(pieces, file))
 
     def finish(self) -> None:
         self.keep()
-        self.output.write(self._whole)
-        self.parts.remove()
+        try:
+            self.output.write(self._whole)
+        except StorageError as error:
+            raise StorageError(
+                f"{error.message}. All answers are kept in {self.parts.folder.name}: run the same again, and nothing is "
+                "paid for",
+                place=error.place,
+            ) from None
+        try:
+            self.parts.remove()
+        except StorageError as error:  # the output is whole
+            logger.warning("%s", error)
 
     def _whole(self, file: IO[bytes]) -> None:
         with self.format.writing(file) as plain:

@@ -14,9 +14,11 @@ from classifaily_connectors import (
     JobTimeoutError,
     NotSentError,
     OutcomeUnknownError,
+    OutputBusyError,
     QuotaExceededError,
     RateLimitedError,
     ServerError,
+    StorageError,
 )
 from classifaily_connectors.retry import check_repetition, mendable, replays
 
@@ -32,7 +34,8 @@ from classifaily_connectors.retry import check_repetition, mendable, replays
         (RateLimitedError("slow down", status=429, retry_after=2.0), True),
         (OSError("no space left on device"), True),
         (TimeoutError("the platform's own"), True),
-        (RuntimeError("another run is writing this output"), True),
+        (OutputBusyError("another run is writing this output"), True),
+        (StorageError("no space left on device"), True),
         (QuotaExceededError("used up", status=429), False),
         (AuthenticationError("who", status=401), False),
         (InvalidRequestError("empty"), False),

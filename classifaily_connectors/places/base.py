@@ -1,0 +1,114 @@
+"""What every place can do, and how its errors read."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from typing import IO, TYPE_CHECKING
+
+from classifaily_connectors.errors import ClassifailyError, StorageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Produce = Callable[[IO[bytes]], None]
+
+
+def need(module: str) -> ModuleType:
+    """The module of an extra.
+
+    Raises ImportError with the command that installs it.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+    raise ImportError(f"this table needs {module}: pip install 'classifaily-connectors[frames]'", name=module)
+
+
+class Place(ABC):
+    """A file or folder; `name` is what errors call it, free of passwords and signatures."""
+
+    name: str
+
+    @abstractmethod
+    def open(self) -> IO[bytes]:
+        """The bytes; raises InvalidRequestError when there are none to read, StorageError when they do not come."""
+
+    @abstractmethod
+    def write(self, produce: Produce) -> None:
+        """Let `produce` write the whole content; it takes the place's name once complete and safe.
+
+        Raises StorageError when it cannot be kept.
+        """
+
+    @abstractmethod
+    def check_target(self) -> None:
+        """Try whether this can be written: everything that `write` does is done to a name beside it, and undone.
+
+        Raises InvalidRequestError for what no waiting mends (a folder, a read-only file), StorageError for the rest.
+        """
+
+    @abstractmethod
+    def is_same(self, other: Place) -> bool:
+        """Whether both names mean one file, however they are spelled."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """A word that changes when the content does."""
+
+    @abstractmethod
+    def beside(self, name: str) -> Place:
+        """Another place in the same folder."""
+
+    @abstractmethod
+    def child(self, name: str) -> Place:
+        """A place in this folder."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """What lies in this folder, sorted; nothing when there is no such folder."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Delete the file, if it is there, or the folder, if it is empty."""
+
+    @abstractmethod
+    @contextlib.contextmanager
+    def reserved(self) -> Generator[None]:
+        """Nobody else writes into this folder meanwhile.
+
+        Raises OutputBusyError while somebody does.
+        """
+        yield
+
+    @property
+    @abstractmethod
+    def base(self) -> str:
+        """The last part of the name."""
+
+
+def reason(error: BaseException) -> str:
+    """What may be said of a storage's error: its message may quote a signed URL, the system's words do not."""
+    if isinstance(error, ClassifailyError):
+        return error.message
+    words = getattr(error, "strerror", None)
+    return words if isinstance(words, str) and words and "://" not in words else type(error).__name__
+
+
+@contextlib.contextmanager
+def storage_errors(name: str, doing: str) -> Generator[None]:
+    """Make another library's error one of ours: `doing` is a verb, such as "written"."""
+    problem = ""
+    try:
+        yield
+    except (ClassifailyError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a file system raises
+        problem = reason(error)
+    if problem:
+        raise StorageError(f"{name} cannot be {doing}: {problem}", place=name)
