@@ -53,6 +53,10 @@ class Place(ABC):
         Raises InvalidRequestError for what no waiting mends (a folder, a read-only file), StorageError for the rest.
         """
 
+    def resolved(self) -> Place:
+        """The place itself, where this is a link to it."""
+        return self
+
     @abstractmethod
     def is_same(self, other: Place) -> bool:
         """Whether both names mean one file, however they are spelled."""

@@ -65,6 +65,11 @@ class LocalPlace(Place):
         if problem:
             raise refuse(f"output {self.name} {problem}")
 
+    def resolved(self) -> LocalPlace:
+        place = LocalPlace(self._target)
+        place.name = self.name
+        return place
+
     def is_same(self, other: Place) -> bool:
         if not isinstance(other, LocalPlace):
             return False

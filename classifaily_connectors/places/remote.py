@@ -57,7 +57,7 @@ class RemotePlace(Place):
     def _plain(self) -> str:
         """The path without what may be secret: of a web address, its login and all behind the path."""
         if self.scheme not in _WEB:
-            return self.path.lstrip("/")
+            return self.path.removeprefix(f"{self.scheme}:").lstrip("/")
         address = self.path.partition("://")[2] or self.path
         host, slash, path = address.partition("#")[0].partition("?")[0].partition("/")
         return f"{host.rpartition('@')[2]}{slash}{path}"
@@ -105,7 +105,7 @@ class RemotePlace(Place):
             if not problem and self.fs.isdir(self.path) and not self.fs.isfile(self.path):
                 problem = "is a folder: name a file in it, or one beside it"
             if not problem:
-                probe._replace(lambda file: _put(file, b"may a table be written here?\n"))  # noqa: SLF001
+                probe._replace(lambda file: _put(file, b"may a table be written here?\n"))
                 _delete(self.fs, probe.path)
         except _NOT_MENDED as error:
             problem = f"cannot be written: {reason(error)}"

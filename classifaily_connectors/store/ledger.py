@@ -18,12 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from classifaily_connectors.errors import ConfigurationError, StoreError
+from classifaily_connectors.process import identity, is_gone
 from classifaily_connectors.store import rescue, statements
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
 from classifaily_connectors.store.entry import Changes, Committed, Entry, LedgerStats, RunInfo
 from classifaily_connectors.store.migrations import entry, meter, run
-from classifaily_connectors.process import identity, is_gone
 
 LEASE = 30.0
 logger = logging.getLogger("classifaily_connectors")

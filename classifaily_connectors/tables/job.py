@@ -117,6 +117,7 @@ class TableJob:
         if labelling["output"] is not None:
             self.output = place_of(labelling["output"])
             self.format = format_of(self.output.base, "output")
+            self.output = self.output.resolved()  # two links to one file are one output
         self.table = open_table(source)
         if is_address(source):
             self._refuse_overwriting(place_of(source))
@@ -131,8 +132,8 @@ class TableJob:
         self._total: int | None = None
 
     def _refuse_overwriting(self, source: Place) -> None:
-        if self.output is not None and source.name == self.output.name:
-            raise refuse("output is the source itself: choose another name")
+        if self.output is not None and source.is_same(self.output):
+            raise refuse(f"output {self.output.name} is the source itself: choose another name")
 
     @property
     def media(self) -> bool:
@@ -196,9 +197,13 @@ class TableJob:
         if self.output is None:
             yield
         else:
+            self.output.check_target()
             self._parts = Parts(self.output)
             with self._parts.folder.reserved():
-                yield
+                try:
+                    yield
+                finally:
+                    self._parts.remove_unused()
 
     def begin(self, base_url: str, schema: Schema | None) -> None:
         """Open the output, and take over what an earlier run has landed there."""

@@ -236,8 +236,8 @@ class FileSink(Sink):
             self.output.write(self._whole)
         except StorageError as error:
             raise StorageError(
-                f"{error.message}. All answers are kept in {self.parts.folder.name}: run the same again, and nothing is "
-                "paid for",
+                f"{error.message}. All answers are kept in {self.parts.folder.name}: run the same again, and nothing "
+                "is paid for",
                 place=error.place,
             ) from None
         try:

@@ -22,8 +22,9 @@ from classifaily_connectors import (
     Budget,
     BudgetExceededError,
     ErrorRatioExceededError,
-    InvalidRequestError,
     Ledger,
+    OutputBusyError,
+    StorageError,
     classify_table,
 )
 from classifaily_connectors.bulk import progress as reporting
@@ -246,7 +247,7 @@ def test_nothing_half_written_has_the_name(label: Any, tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sinks.TextEncoder, "whole", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space left on device. All answers are kept in"):
         label(output=out, ledger=False)
     assert out.read_text() == "old"
     assert not (tmp_path / ".out.csv.tmp").exists()
@@ -260,7 +261,7 @@ def test_one_writer_at_a_time(label: Any, tmp_path: Path) -> None:
 
     def meanwhile(_moment: Any) -> None:
         if not refused:
-            with pytest.raises(InvalidRequestError) as caught:
+            with pytest.raises(OutputBusyError) as caught:
                 label([{"body": "x"}], output=tmp_path / "out.csv")
             refused.append(str(caught.value))
 
