@@ -51,7 +51,12 @@ def rotate_secret(
         bool, typer.Option("--finish", help="Delete the old endpoint and the old secret, once the new one delivers.")
     ] = False,
     source: Annotated[str, typer.Option(help="Whose secret it is.")] = "default",
-    event: Annotated[list[str] | None, typer.Option(help="Events to register for; else all.")] = None,
+    event: Annotated[
+        list[str] | None, typer.Option(help="Events to register for; else those that the present endpoint has.")
+    ] = None,
+    ping: Annotated[
+        bool, typer.Option(help="With --finish: first send a ping that is signed with the new secret.")
+    ] = True,
     secrets_file: SecretsFile = None,
     base_url: BaseUrl = None,
     as_json: Json = False,
@@ -65,9 +70,9 @@ def rotate_secret(
     file = rotation.secrets_file(secrets_file)
     with open_client(base_url) as client:
         if finish:
-            done = rotation.finish(client, url, file, source=source)
+            done = rotation.finish(client, url, file, source=source, ping_first=ping)
         else:
-            done = rotation.begin(client, url, file, source=source, events=event or ("*",))
+            done = rotation.begin(client, url, file, source=source, events=event)
     deleted = [each.id for each in done.deleted]
     if as_json:
         print_json({"endpoint": done.endpoint.id, "deleted": deleted, "secrets": done.secrets, "file": str(file)})

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -34,6 +35,8 @@ from classifaily_connectors.webhooks.telling import Telling, may_ask
 
 if TYPE_CHECKING:
     from classifaily_connectors.store.inbox import Inbox
+
+logger = logging.getLogger("classifaily_connectors")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -82,7 +85,7 @@ class Receiver:
         self._intake: Intake | None = None
         self._telling: Telling | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._probed = float("-inf")
+        self._probed, self._ill = float("-inf"), False
 
     def __repr__(self) -> str:
         return f"Receiver({self.secrets!r})"
@@ -164,7 +167,7 @@ class Receiver:
         self.counters.received += 1
         keys = self.secrets.keys(source)
         if keys is None:
-            return self._refused("source", 404, sources=", ".join(self.secrets.sources))
+            return self._refused("source", 404, known=", ".join(self.secrets.sources))
         if scope["method"] != "POST":
             return self._refused("method", 405)
         body = await self._body(receive)
@@ -189,7 +192,7 @@ class Receiver:
             telling.wake()
         return _KEPT
 
-    def _refused(self, reason: str, status: int, **details: object) -> int:
+    def _refused(self, reason: str, status: int, **details: Any) -> int:
         self._refusals.note(reason, **details)
         return status
 
@@ -235,24 +238,29 @@ class Receiver:
             "last_commit": intake.last_commit,
             **self._refusals.told(),
             "readers": lags,
-            "secrets": self.secrets.problem or "ok",
+            "secrets": "a file cannot be read any more: the log says why" if self.secrets.problem else "ok",
         }
         await _answer(send, 200 if status == "ok" else 503, _JSON, json.dumps(report).encode())
 
     async def _state(self, intake: Intake) -> tuple[str, dict[str, int]]:
         """Whether the store takes deliveries, found out by writing to it where the last commit does not tell; and how
-        many deliveries each consumer has before it."""
+        many deliveries each consumer has before it. The page is public: where the store lies is for the log."""
         if intake.behind:
             return "behind", {}
         failure = intake.failure
         if failure and time.monotonic() - failure.at < _DOUBT:
-            return f"down: {failure.reason}", {}
+            return "down: commits fail, the log says why", {}
         fresh = intake.last_commit is not None and time.time() - intake.last_commit < _DOUBT
         try:
             async with asyncio.timeout(self._patience):
-                return "ok", await asyncio.to_thread(self._look, probe=not fresh)
+                lags = await asyncio.to_thread(self._look, probe=not fresh)
         except Exception as error:  # noqa: BLE001  # whatever the database raises
-            return f"down: {why(error)}", {}
+            if not self._ill:
+                logger.warning("the webhook store does not answer (%s): the health page says so", why(error))
+            self._ill = True
+            return "down: the store does not answer, the log says why", {}
+        self._ill = False
+        return "ok", lags
 
     def _look(self, *, probe: bool) -> dict[str, int]:
         inbox = self.open()

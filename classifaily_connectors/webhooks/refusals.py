@@ -30,7 +30,7 @@ _FIRST = 3
 _PAUSE = 60.0
 _LARGEST = 2**20
 _WORDS = {
-    "source": "no secret is known for the source that the path names: known are {sources}",
+    "source": "no secret is known for the source that its path names",
     "method": "a delivery is a POST",
     "size": "the body has more than {max_body} bytes",
     "missing": "it carries no X-ClassifAIly-Signature header: it is not the API's, or a proxy dropped the header",
@@ -47,8 +47,8 @@ class Refusals:
         self._said: dict[str, float] = {}
         self.last: dict[str, Any] | None = None
 
-    def note(self, reason: str, **details: object) -> None:
-        """Count one; details fill in the words of the log."""
+    def note(self, reason: str, **details: Any) -> None:
+        """Count one; details fill in the words, and what is `known` is for the log alone: health is a public page."""
         self._counters.refused[reason] += 1
         if reason in _WORDS:
             self._say(reason, reason, **details)
@@ -79,13 +79,14 @@ class Refusals:
         count = self._counters.said[kind]
         return count < _FIRST or time.monotonic() - self._said.get(kind, 0.0) >= _PAUSE
 
-    def _say(self, reason: str, kind: str, **details: object) -> None:
+    def _say(self, reason: str, kind: str, *, known: str = "", **details: object) -> None:
         text = _WORDS[kind].format(**details)
         self.last = {"reason": reason, "at": time.time(), "detail": text}
         if self._is_news(kind):
             self._counters.said[kind] += 1
             self._said[kind] = time.monotonic()
-            logger.warning("a delivery was refused (%d so far): %s", self._counters.refused[reason], text)
+            count, more = self._counters.refused[reason], f" (known are {known})" if known else ""
+            logger.warning("a delivery was refused (%d so far): %s%s", count, text, more)
 
 
 def changed(keys: Keys, body: bytes, signatures: list[bytes]) -> str:

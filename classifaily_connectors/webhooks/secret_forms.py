@@ -89,6 +89,11 @@ def from_text(text: str, source: str = DEFAULT) -> dict[str, list[SecretStr]]:
     return _merged(_lines(text, source))
 
 
+def is_settings_file(text: str) -> bool:
+    """Whether it holds lines of NAME=value, as an .env file does."""
+    return any(_LINE.fullmatch(line.strip()) for line in text.splitlines())
+
+
 def _json(text: str) -> object:
     try:
         return json.loads(text)

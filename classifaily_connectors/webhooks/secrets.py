@@ -65,7 +65,7 @@ class Secrets:
         self._files = [_File(Path(os.environ[each].strip()), source, each) for each, source in named.items()]
         if place:
             self._files.insert(0, _File(Path(place), DEFAULT, "the webhook secrets"))
-        self.problem = ""
+        self._problem = ""
         self._seen: object = self._stamps()
         self._take(self._joined())
 
@@ -80,6 +80,12 @@ class Secrets:
         """The sources that have a secret."""
         self._refresh()
         return sorted(self._all)
+
+    @property
+    def problem(self) -> str:
+        """Why a file cannot be read any more, so that what was read before is in force; empty when all is well."""
+        self._refresh()
+        return self._problem
 
     def of(self, source: str) -> tuple[SecretStr, ...]:
         """The secrets of a source, however it is spelt, newest first; none if it is unknown."""
@@ -107,10 +113,10 @@ class Secrets:
         try:
             self._take(self._joined())
         except ConfigurationError as error:
-            self.problem = error.message
+            self._problem = error.message
             logger.warning("%s: the secrets read before stay in force", error.message)
         else:
-            self.problem = ""
+            self._problem = ""
             logger.info("the webhook secrets were read again: %r", self)
 
     def _stamps(self) -> object:

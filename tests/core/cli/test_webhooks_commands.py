@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -194,6 +195,7 @@ def test_rotation_refuses_no_delivery(
     """Deliveries go on while the secret is replaced; each is kept, none is refused."""
     file = tmp_path / "secrets.json"
     file.write_text(json.dumps({"default": [SECRET], "staging": ["another-one-which-must-stay"]}))
+    mode = file.stat().st_mode
     receiver = Receiver(store, Secrets({}, file=file))
     ids: list[str] = []
 
@@ -209,7 +211,6 @@ def test_rotation_refuses_no_delivery(
         begun = hooks(*words, "--json")
         assert begun.code == 0, begun.err
         assert (begun.json["secrets"], begun.json["deleted"]) == (2, [])
-        assert file.stat().st_mode & 0o777 == 0o600
         deliver_one()
         finished = hooks(*words, "--finish")
         assert finished.code == 0, finished.err
@@ -222,6 +223,7 @@ def test_rotation_refuses_no_delivery(
         assert len(known["default"]) == 1
         assert known["default"] != [SECRET]
         assert known["default"][0] not in begun.out + finished.out
+        assert file.stat().st_mode == mode
         refused = hooks(*words, "--finish")
         assert refused.code == 2
         assert "no rotation to finish" in refused.err
@@ -236,7 +238,54 @@ def test_a_rotation_that_the_api_refuses_leaves_the_file_as_it_was(
     sandbox.add_key(sandbox.key, plan="starter")
     ended = hooks("rotate-secret", "--url", "https://example.com/hook", "--secrets-file", file)
     assert ended.code == 1
-    assert json.loads(file.read_text()) == {"default": [SECRET]}
+    assert file.read_text() == f"{SECRET}\n"
+
+
+def test_a_rotation_keeps_who_may_read_the_file_and_what_the_endpoint_hears(
+    sandbox: Sandbox, client: ClassifailyClient, hooks: Command, tmp_path: Path
+) -> None:
+    real, file = tmp_path / "real.json", tmp_path / "secrets.json"
+    real.write_text(json.dumps({"eu_west": [SECRET]}))
+    real.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(real, 0, 65534)
+    file.symlink_to(real)
+    before = real.stat()
+    url = "https://example.org/classifaily/webhooks/eu-west"
+    client.webhooks.create(url, secret=SECRET, events=["job.failed"])
+    ended = hooks("rotate-secret", "--url", url, "--secrets-file", file, "--source", "EU-West")
+    assert ended.code == 0, ended.err
+    after = real.stat()
+    assert file.is_symlink()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert [each.events for each in client.webhooks.list()] == [("job.failed",)] * 2
+    assert json.loads(real.read_text())["eu_west"][1:] == [SECRET]
+
+
+def test_a_rotation_is_not_finished_before_the_receiver_takes_the_new_secret(
+    sandbox: Sandbox, client: ClassifailyClient, store: str, hooks: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets.json"
+    file.write_text(SECRET)
+    with Serving(Receiver(store, SECRET)) as serving:  # which reads no file
+        client.webhooks.create(serving.url, secret=SECRET)
+        words = ("rotate-secret", "--url", serving.url, "--secrets-file", file)
+        assert hooks(*words).code == 0
+        before = file.read_text()
+        refused = hooks(*words, "--finish")
+        assert refused.code == 2
+        assert "does not take a delivery that is signed with the new secret (it answers 401)" in refused.err
+        assert (len(client.webhooks.list()), file.read_text()) == (2, before)
+        assert hooks(*words, "--finish", "--no-ping").code == 0
+    assert len(client.webhooks.list()) == 1
+
+
+@pytest.mark.parametrize("text", ["CLASSIFAILY_WEBHOOK_SECRET=0123456789abcdef\nOTHER=1\n", "{", "short"])
+def test_a_file_that_is_no_file_of_secrets_is_not_rewritten(text: str, hooks: Command, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text(text)
+    assert hooks("rotate-secret", "--url", "https://example.org/hook", "--secrets-file", file).code == 2
+    assert file.read_text() == text
 
 
 def test_doctor_pings_through_the_public_address(
