@@ -44,10 +44,12 @@ not billed), `failed` (the server reports an error of its own) or `unknown` (it 
 class ClassifailyError(Exception):
     """The base of every error of this package.
 
-    `outcome` says whether the request can have been executed; None where no request is concerned.
+    `outcome` says whether the request can have been executed; None where no request is concerned. `stats` is what a
+    table's run had done when it ended so (a `BulkStats`); None for other calls, and where nothing was bought yet.
     """
 
     outcome: Outcome | None = None
+    stats: Any = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

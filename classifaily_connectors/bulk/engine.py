@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,8 +168,10 @@ class Engine:
         """Send nothing more, wait up to `patience` seconds for what is under way; how many keys stay open."""
         self.fail(ConfigurationError("the run was closed before its end"))  # for whoever still waits for its rows
         self.basket.clear()
-        if self._paying:
-            await asyncio.wait(self._paying, timeout=patience)
+        until = time.monotonic() + patience
+        # An answer that lands is recorded by a task of its own, begun meanwhile.
+        while self._paying and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(self._paying, timeout=left)
         open_keys = self.sender.under_way
         tasks = [*self._paying, *self._watching]
         for task in tasks:

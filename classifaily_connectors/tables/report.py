@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from classifaily_connectors.bulk.progress import BulkStats
+from classifaily_connectors.redaction import shown_url
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,6 +50,41 @@ def summary(result: TableResult) -> dict[str, Any]:
         "remaining": stats.remaining,
         "seconds": round(stats.seconds, 3),
     }
+
+
+def ending(stats: BulkStats | None, *, ledger: str | None) -> dict[str, Any]:
+    """What a run had done when it ended early, as plain data; None where it had not begun to buy.
+
+    `ledger` is where it keeps what it paid, None when it keeps nothing. `rerun_at_most` are the requests that the same
+    run would still pay for; None when the rows were not counted beforehand.
+    """
+    stats = BulkStats() if stats is None else stats
+    paid = stats.rows if ledger is not None else 0
+    return {
+        "rows": stats.rows,
+        "billed": stats.billed,
+        "reused": stats.reused,
+        "duplicate": stats.duplicate,
+        "failed": stats.failed,
+        "unknown": stats.unknown,
+        "remaining": stats.remaining,
+        "ledger": None if ledger is None else shown_url(ledger),
+        "rerun_at_most": None if stats.total is None else max(0, stats.total - paid),
+    }
+
+
+def ending_line(told: dict[str, Any]) -> str:
+    """An `ending` in a sentence: what was billed, where that is kept, and what a rerun costs."""
+    parts = [f"{told['billed']:,} requests were billed by this run"]
+    if told["unknown"]:
+        parts.append(f"{told['unknown']:,} more may have been, without an answer")
+    most = told["rerun_at_most"]
+    if told["ledger"] is not None:
+        rest = "the rest" if most is None else f"at most {most:,} more"
+        parts.append(f"what was paid is kept in {told['ledger']}, and a rerun pays for {rest}")
+    elif told["billed"]:
+        parts.append("there is no ledger, so a rerun that cannot go on with the half-written output pays for all again")
+    return "; ".join(parts)
 
 
 def ranked(labels: dict[str, int]) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ The law of this file: the two clients run the same job; here is only how each wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -65,15 +66,16 @@ def classify_table(
     with job.reserved():
         job.begin(client.base_url, saved)
         run = job.ask(client, job.feed())
-        try:
-            with closing(cast("Generator[Row]", iter(run))) as rows:
-                for row in rows:
-                    if job.land(row):
-                        job.write()
-        except BaseException:
-            job.keep()
-            raise
-        return job.finish(run.stats)
+        with _accounted(run):
+            try:
+                with closing(cast("Generator[Row]", iter(run))) as rows:
+                    for row in rows:
+                        if job.land(row):
+                            job.write()
+            except BaseException:
+                job.keep()
+                raise
+            return job.finish(run.stats)
 
 
 async def aclassify_table(
@@ -101,15 +103,16 @@ async def aclassify_table(
     with job.reserved():
         await asyncio.to_thread(job.begin, client.base_url, saved)
         run = job.ask(client, job.afeed())
-        try:
-            async with aclosing(cast("AsyncGenerator[Row]", aiter(run))) as rows:
-                async for row in rows:
-                    if job.land(row):
-                        await asyncio.to_thread(job.write)
-        except BaseException:
-            job.keep()
-            raise
-        return await asyncio.to_thread(job.finish, run.stats)
+        with _accounted(run):
+            try:
+                async with aclosing(cast("AsyncGenerator[Row]", aiter(run))) as rows:
+                    async for row in rows:
+                        if job.land(row):
+                            await asyncio.to_thread(job.write)
+            except BaseException:
+                job.keep()
+                raise
+            return await asyncio.to_thread(job.finish, run.stats)
 
 
 def plan_table(
@@ -147,6 +150,17 @@ async def aplan_table(
     )
     plan: Plan = await job.ask(client, job.afeed(rehearsing=True)).plan()
     return plan
+
+
+@contextlib.contextmanager
+def _accounted(run: Any) -> Generator[None]:
+    """Whatever ends the run, an interruption too, says what was bought until then: what is under way has landed."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(AttributeError, TypeError):  # an exception without room for it
+            cast("Any", error).stats = run.stats
+        raise
 
 
 def _priced(

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import fsspec
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import DAG
 from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, Run, RunDag, connection_json
 
@@ -322,3 +322,81 @@ def test_a_stop_that_comes_while_progress_is_shown_is_obeyed(connected: Sandbox,
 
     with pytest.raises(AirflowException, match="told to stop"):
         task.execute(cast("Any", {"ti": Stopping()}))
+
+
+# --- every ending tells what it cost -----------------------------------------------------------------
+
+
+def small(table: Path, **more: Any) -> dict[str, Any]:
+    """Three distinct texts, one in a batch."""
+    return {
+        "task_id": "t", "source": str(table), "target": str(table.with_name("labelled.csv")), "text": "body",
+        "categories": ["billing", "technical"], "batch_size": 1, "concurrency": 1, **more,
+    }  # fmt: skip
+
+
+class Told:
+    """A task instance that keeps its XComs."""
+
+    def __init__(self, stop: Any = None) -> None:
+        self.try_number, self.max_tries, self.run_id, self.stop = 1, 0, "run", stop
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+        if key == "progress" and self.stop is not None and value["billed"]:
+            self.stop()
+
+
+def test_a_success_tells_its_cost_and_its_ledger(
+    connected: Sandbox, table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = Told()
+    ledger = f"sqlite:///{tmp_path}/own.db"
+    returned = ClassifailyTableOperator(**small(table), ledger=ledger).execute(cast("Any", {"ti": told}))
+    assert told.xcoms["summary"] == returned == {**returned, "billed": UNIQUE, "ledger": ledger}
+    assert f"kept in {ledger}" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_failure_tells_what_was_billed_and_what_a_rerun_costs(
+    connected: Sandbox, table: Path, tmp_path: Path, kept: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An answer is lost in the middle: what came before it is kept, or is not, and both is said."""
+    connected.inject(Fault(kind="answer", path="/batch", nth=3, status=401, times=None))
+    ledger = f"sqlite:///{tmp_path}/own.db"
+    told = Told()
+    operator = ClassifailyTableOperator(**small(table), ledger=ledger if kept else False)
+    with pytest.raises(AirflowFailException, match="AuthenticationError"):
+        operator.execute(cast("Any", {"ti": told}))
+    spent = connected.bill().charged
+    assert spent == 2
+    logged = "".join(capfd.readouterr())
+    assert "2 requests were billed by this run" in logged
+    summary = told.xcoms["summary"]
+    assert (summary["billed"], summary["ledger"]) == (2, ledger if kept else None)
+    assert summary["ended_by"] == "AuthenticationError"
+    connected.clear_faults()
+    again = ClassifailyTableOperator(**small(table), ledger=ledger if kept else False)
+    assert 1 <= again.execute(cast("Any", {}))["billed"] <= summary["rerun_at_most"]
+    assert (summary["rerun_at_most"] < 30) == kept
+
+
+def test_a_stop_tells_what_was_billed(
+    connected: Sandbox, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_classifaily.operators.tables.SHOW_SECONDS", 0.0)
+    operator = ClassifailyTableOperator(**small(table), ledger=f"sqlite:///{tmp_path}/own.db")
+    told = Told(operator.on_kill)
+    connected.inject(Fault(kind="delay", path="/batch", seconds=0.3, times=None))
+    with pytest.raises(AirflowException, match="told to stop"):
+        operator.execute(cast("Any", {"ti": told}))
+    assert told.xcoms["summary"]["billed"] == connected.bill().charged < UNIQUE
+
+
+def test_a_refusal_tells_that_nothing_was_billed(connected: Sandbox, table: Path, tmp_path: Path) -> None:
+    told = Told()
+    operator = ClassifailyTableOperator(**{**small(table), "text": "nobody"}, ledger=f"sqlite:///{tmp_path}/own.db")
+    with pytest.raises(AirflowFailException, match="column 'nobody' is missing"):
+        operator.execute(cast("Any", {"ti": told}))
+    assert told.xcoms["summary"]["billed"] == connected.bill().charged == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
@@ -57,8 +57,9 @@ class ClassifailyTableOperator(ClassifailyOperator):
     `budget` and `policy` are the arguments of the core's `Budget` and `ConfidencePolicy`, as mappings. The other
     arguments are those of `classifaily_connectors.classify_table`.
 
-    XCom: `{output, rows, resumed, billed, reused, duplicate, statuses, labels, routes, remaining, seconds}`, and as
-    `progress` the same live. The outlet assets' events carry the summary too. Raises ValueError at definition for a
+    XCom: `{output, rows, resumed, billed, reused, duplicate, statuses, labels, routes, remaining, seconds, ledger}`; as
+    `progress` the same live, and as `summary` the same however the task ends: what was billed, where it is kept and
+    what a rerun costs. The outlet assets' events carry the summary too. Raises ValueError at definition for a
     wrong argument, and what `fail_fast` says.
     """
 
@@ -140,14 +141,20 @@ class ClassifailyTableOperator(ClassifailyOperator):
         from airflow.sdk import Asset
 
         from classifaily_connectors import Budget, ConfidencePolicy, classify_table
+        from classifaily_connectors.redaction import shown_url
         from classifaily_connectors.retry import check_repetition, replays
         from classifaily_connectors.tables.report import markdown, summary
 
         options = {"ledger": self._ledger, "refresh": self.refresh, "on_unknown": self.on_unknown}
-        with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(kept=replays(options)), self._killable():
+        with ExitStack() as stack:
+            hook = stack.enter_context(ClassifailyHook(self.classifaily_conn_id))
+            stack.enter_context(fail_fast(kept=replays(options)))
             check_refresh(self.refresh, (True, False, "failed"))
             check_ledger(self._ledger)
             check_repetition(options, attempt=self._attempt(context))
+            url: str | None = None if self._ledger is False else self._ledger or hook.store_url()
+            stack.enter_context(self._accounted(context, url))
+            stack.enter_context(self._killable())
             result = classify_table(
                 hook.get_conn(),
                 _place(self.source),
@@ -165,7 +172,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 top_n=self.top_n,
                 threshold=self.threshold,
                 explain=self.explain,
-                ledger=False if self._ledger is False else self._ledger or hook.store_url(),
+                ledger=url or False,
                 refresh=cast("Any", self.refresh),
                 on_unknown=cast("Any", self.on_unknown),
                 budget=_made(Budget, self.budget),
@@ -176,8 +183,10 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 concurrency=self.concurrency,
                 progress=self._show(context),
             )
-        told = {**summary(result), "output": str(self.target)}
-        self.log.info("Labelled %s\n%s", self.target, markdown(told))
+        told = {**summary(result), "output": str(self.target), "ledger": shown_url(url) if url else None}
+        self._push(cast("Any", context).get("ti"), "summary", told)
+        kept = f"What was paid is kept in {told['ledger']}" if url else "No ledger: a rerun pays for every row again"
+        self.log.info("Labelled %s\n%s\n\n%s", self.target, markdown(told), kept)
         events = cast("Any", context).get("outlet_events")
         for outlet in self.outlets:
             if events is not None and isinstance(outlet, Asset):
@@ -211,6 +220,21 @@ class ClassifailyTableOperator(ClassifailyOperator):
         finally:
             self._running = False
 
+    @contextmanager
+    def _accounted(self, context: Context, ledger: str | None) -> Generator[None]:
+        """Whatever ends the run early, the log and the XCom `summary` say what it cost and what a rerun will cost."""
+        from classifaily_connectors.tables.report import ending, ending_line
+
+        try:
+            yield
+        except BaseException as error:
+            told = ending(getattr(error, "stats", None), ledger=ledger)
+            # Airflow logs the error itself.
+            self.log.error("%s; ended by %s", ending_line(told), type(error).__name__)  # noqa: TRY400
+            told = {**told, "output": str(self.target), "ended_by": type(error).__name__}
+            self._push(cast("Any", context).get("ti"), "summary", told)
+            raise
+
     def _show(self, context: Context) -> Callable[[Progress], None]:
         """Progress as Airflow shows it: an XCom that is renewed while the task runs, and now and then a log line."""
         from classifaily_connectors.tables.report import progress_line
@@ -224,6 +248,8 @@ class ClassifailyTableOperator(ClassifailyOperator):
             if now - shown >= SHOW_SECONDS or progress.done == progress.total:
                 shown = now
                 self._push(task, "progress", asdict(progress))
+                if self._stopped:  # on_kill raises wherever it finds us, and what only shows had swallowed it
+                    self._stop()
             if now - logged >= LOG_SECONDS:
                 logged = now
                 self.log.info("%s", progress_line(progress))
@@ -236,9 +262,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
             return
         try:
             task.xcom_push(key, value)
-        except Exception as error:
-            if self._stopped:  # not its own: on_kill raises wherever it finds us
-                raise
+        except Exception as error:  # noqa: BLE001
             self.log.warning("XCom %r could not be written: %s", key, type(error).__name__)
 
     @property
