@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from classifaily_connectors.bulk.progress import BulkStats
+from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.bulk.source import Rows, again
 from classifaily_connectors.bulk.terms import OwnSet
 from classifaily_connectors.enums import member_for, taxonomy_of
@@ -23,18 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
     from classifaily_connectors.bulk.plan import Plan
-    from classifaily_connectors.bulk.rows import Row
     from classifaily_connectors.bulk.run import AsyncBulkRun, BulkRun
 
 
 @dataclass(slots=True, kw_only=True)
 class AxesRow:
     """One input and what came of it on every axis: `row["topic"]` is a `Row`, whose label is a member where the axis
-    is an Enum. `index` counts from 0 in the order of the input; `columns` is the mapping that was given, or None."""
+    is an Enum. `index` counts from 0 in the order of the input; `columns` is the mapping that was given, or None.
+    `whole` is False where the run ended early: the axes that it had not come to are `uncovered`."""
 
     index: int
     columns: Mapping[str, Any] | None
     axes: Mapping[str, Row[Any]]
+    whole: bool = True
 
     def __getitem__(self, axis: str) -> Row[Any]:
         return self.axes[axis]
@@ -114,6 +116,7 @@ class _Gathering:
         self.axes = axes
         self.stats = {axis.name: BulkStats() for axis in axes}
         self._waiting: dict[int, dict[str, Row[Any]]] = {}
+        self._leftover: list[AxesRow] | None = None
 
     def add(self, row: Row[Any]) -> AxesRow | None:
         """The whole row, once this was its last part."""
@@ -129,6 +132,25 @@ class _Gathering:
             return None
         del self._waiting[row.index]
         return AxesRow(index=row.index, columns=row.columns, axes={axis.name: parts[axis.name] for axis in self.axes})
+
+    def rest(self) -> Iterator[AxesRow]:
+        """The rows that some axis is missing from, once no more parts come."""
+        for index, parts in sorted(self._waiting.items()):
+            columns = next(iter(parts.values())).columns
+            axes = {axis.name: parts.get(axis.name) or _unasked(index, columns, axis) for axis in self.axes}
+            yield AxesRow(index=index, columns=columns, axes=axes, whole=False)
+        self._waiting = {}
+
+    def leftover(self, rows: Iterable[Row[Any]]) -> list[AxesRow]:
+        """The rows that were answered but not given out, whole ones first."""
+        if self._leftover is None:
+            self._leftover = [*filter(None, map(self.add, rows)), *self.rest()]
+        return self._leftover
+
+
+def _unasked(index: int, columns: Mapping[str, Any] | None, axis: Axis) -> Row[Any]:
+    reason = "the run ended before this axis was asked"
+    return Row(index=index, columns=columns, status="uncovered", error=reason, policy=axis.policy)
 
 
 class AsyncAxesRun:
@@ -150,10 +172,25 @@ class AsyncAxesRun:
 
     async def __aiter__(self) -> AsyncIterator[AxesRow]:
         async with aclosing(cast("AsyncGenerator[Row]", aiter(self._run))) as rows:
-            async for row in rows:
-                whole = self._gathering.add(row)
-                if whole is not None:
-                    yield whole
+            try:
+                async for row in rows:
+                    whole = self._gathering.add(row)
+                    if whole is not None:
+                        yield whole
+            except Exception:  # everything that was paid has come
+                for part in self._gathering.rest():
+                    yield part
+                raise
+
+    @property
+    def leftover(self) -> list[AxesRow]:
+        """Rows that were answered but not given out, because the loop over the run was left early; there once the run
+        is closed."""
+        return self._gathering.leftover(self._run.leftover) if self._run.closed else []
+
+    async def aclose(self) -> None:
+        """Leave early: buy nothing more and wait for what is under way. Closing the client does it too."""
+        await self._run.aclose()
 
     async def plan(self) -> Plan:
         """What this run would buy, counted in answers; spends nothing."""
@@ -179,10 +216,24 @@ class AxesRun:
 
     def __iter__(self) -> Iterator[AxesRow]:
         with closing(cast("Generator[Row]", iter(self._run))) as rows:
-            for row in rows:
-                whole = self._gathering.add(row)
-                if whole is not None:
-                    yield whole
+            try:
+                for row in rows:
+                    whole = self._gathering.add(row)
+                    if whole is not None:
+                        yield whole
+            except Exception:  # everything that was paid has come
+                yield from self._gathering.rest()
+                raise
+
+    @property
+    def leftover(self) -> list[AxesRow]:
+        """Rows that were answered but not given out, because the loop over the run was left early; there once the run
+        is closed."""
+        return self._gathering.leftover(self._run.leftover) if self._run.closed else []
+
+    def close(self) -> None:
+        """Leave early: buy nothing more and wait for what is under way. Closing the client does it too."""
+        self._run.close()
 
     def plan(self) -> Plan:
         """What this run would buy, counted in answers; spends nothing."""

@@ -55,6 +55,11 @@ class _Run(Generic[L_co]):
         rest = [] if self._runner is None else self._runner.rest
         return list({row.index: row for row in (*self._ready, *rest)}.values())
 
+    @property
+    def closed(self) -> bool:
+        """Whether the run has come to its end, or was left and nothing is under way any more."""
+        return self._runner is not None and self._runner.ended.done()
+
     def _start(self) -> Runner:
         if self._runner is not None:
             raise refuse("a bulk run can be gone through once: call classify_many again for another")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from classifaily_connectors.bulk.axes import AxesRow
 from classifaily_connectors.bulk.prepare import RunOptions, known
 from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.errors import ErrorRatioExceededError
@@ -33,7 +34,6 @@ from classifaily_connectors.tables.textfiles import CsvTable, JsonlTable
 from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse
 
 if TYPE_CHECKING:
-    from classifaily_connectors.bulk.axes import AxesRow
     from classifaily_connectors.bulk.progress import BulkStats
     from classifaily_connectors.models import Schema
     from classifaily_connectors.tables.chunks import Chunk, Table
@@ -289,7 +289,11 @@ class TableJob:
 
     def land(self, row: Row | AxesRow) -> bool:
         """Take a row; whether it is time to `write`. A run that ends early leaves rows out."""
+        if isinstance(row, AxesRow) and not row.whole:
+            return False  # the next run asks for the rest, and the ledger knows these
         missing = row.index - self._landed - len(self._rows)
+        if missing < 0:
+            return False  # it has landed
         if missing:
             self.write()
             self._pass(missing)
@@ -317,9 +321,12 @@ class TableJob:
                 return
             rows -= last - first
 
-    def keep(self) -> None:
-        """The run ends early: keep what came back."""
+    def keep(self, leftover: Iterable[Row | AxesRow]) -> None:
+        """The run ends early: keep what came back, and what was still to come back."""
         if self._sink is not None:
+            for row in leftover:
+                if self.land(row):
+                    self.write()
             self.write()
             self._sink.keep()
 

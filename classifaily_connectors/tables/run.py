@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from classifaily_connectors.bulk.waiting import outlast
 from classifaily_connectors.tables.job import Labelling, Source, TableJob, TableOptions, TableResult
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def classify_table(
                         if job.land(row):
                             job.write()
             except BaseException:
-                job.keep()
+                job.keep(run.leftover)
                 raise
             return job.finish(run.stats)
 
@@ -100,19 +102,20 @@ async def aclassify_table(
     await asyncio.to_thread(job.survey)
     schema = options.get("schema")
     saved = None if schema is None or output is None else await client.schemas.get(_id(schema))
-    with job.reserved():
-        await asyncio.to_thread(job.begin, client.base_url, saved)
+    # What is being written is finished, whoever is cancelled meanwhile: the output is ours until then.
+    with job.reserved(), ThreadPoolExecutor(1, thread_name_prefix="classifaily-table") as writer:
+        await outlast(writer.submit(job.begin, client.base_url, saved))
         run = job.ask(client, job.afeed())
         with _accounted(run):
             try:
                 async with aclosing(cast("AsyncGenerator[Row]", aiter(run))) as rows:
                     async for row in rows:
                         if job.land(row):
-                            await asyncio.to_thread(job.write)
+                            await outlast(writer.submit(job.write))
             except BaseException:
-                job.keep()
+                job.keep(run.leftover)
                 raise
-            return await asyncio.to_thread(job.finish, run.stats)
+            return await outlast(writer.submit(job.finish, run.stats))
 
 
 def plan_table(
