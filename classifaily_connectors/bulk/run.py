@@ -107,7 +107,7 @@ class AsyncBulkRun(_Run[L_co]):
                 pump = Pump(runner, engine, rows)
                 pump.start()
             while True:
-                while source is not None and engine.room and not engine.has_rows:
+                while source is not None and not engine.ending and engine.room and not engine.has_rows:
                     pulled = self._pull(runner, source, engine)
                     if pulled is None:
                         source = None
@@ -159,7 +159,7 @@ class BulkRun(_Run[L_co]):
             source = Tap(rows)
             while True:
                 # Rows are pulled in the caller's thread: a database cursor may belong to it.
-                while source is not None and engine.room and not engine.has_rows:
+                while source is not None and not engine.ending and engine.room and not engine.has_rows:
                     pulled = self._pull(runner, source, engine)
                     if pulled is None:
                         source = None
