@@ -8,11 +8,10 @@ URLs, because the API takes nothing else (API reference, Classify).
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from classifaily_connectors.media import MAX_IMAGE_BYTES, Input, Reference, encode_input
-from classifaily_connectors.places import LocalPlace, RemotePlace, object_version, place_of, scheme_of
+from classifaily_connectors.places import LocalPlace, Place, RemotePlace, object_version, place_of, scheme_of
 from classifaily_connectors.taxonomy import refuse
 
 EXPIRES = 24 * 3600
@@ -52,27 +51,29 @@ def unsigned(url: str) -> str:
 class Resolver:
     """Turns paths and object-store URLs into what the API takes; safe to share between threads.
 
-    `base` is the folder that relative paths start from, `expires` the seconds a signed URL is good for.
+    `folder` is where text may name files: relative names start there, and none leads out of it. Without one, and with
+    `opens=False`, text names no file at all; with `stores=True`, where a text is the caller's own argument, it may name
+    any object in a store. A path object or bytes are the caller's own, and always taken. `expires` is the seconds a
+    signed URL is good for.
     """
 
-    def __init__(self, base: str | os.PathLike[str] | None = None, *, expires: int = EXPIRES) -> None:
-        self.base = None if base is None else Path(base)
-        self.expires = expires
+    def __init__(
+        self, folder: Place | None = None, *, opens: bool = True, stores: bool = False, expires: int = EXPIRES
+    ) -> None:
+        self.folder, self.opens, self.stores, self.expires = folder, opens, stores, expires
 
     def __call__(self, value: Input, input_type: str) -> Input:
         """What to send for `value`: a data URI for an image, a `Reference` for audio and video in an object store.
 
-        Texts, public URLs and data URIs come back as they are. Raises InvalidRequestError for what cannot be read,
-        is no image, or lies where no URL can be signed.
+        Texts, public URLs and data URIs come back as they are. Raises InvalidRequestError for text that names a file
+        where it may not, for what cannot be read, is no image, or lies where no URL can be signed.
         """
         if input_type == "text" or isinstance(value, Reference | bytes | bytearray):
             return value
         address = os.fspath(value)
         if scheme_of(address) in _AS_IT_IS or address[:5].lower() == "data:" or not address.strip():
             return value
-        if scheme_of(address) is None and self.base is not None:
-            address = os.fspath(self.base / address)
-        place = place_of(address)
+        place = self._named(address) if isinstance(value, str) else place_of(value)
         if isinstance(place, RemotePlace):
             return self._image(place) if input_type == "image" else self._signed(place)
         if input_type != "image" or not isinstance(place, LocalPlace):
@@ -81,6 +82,21 @@ class Resolver:
                 "put it where a URL can be signed (s3://, gs://)"
             )
         return encode_input(place.path, "image")
+
+    def _named(self, address: str) -> Place:
+        """The file that a text names: a row is data, and must not choose which of our files is read and sent."""
+        if self.stores and scheme_of(address) not in (None, "file"):
+            return place_of(address)
+        if not self.opens:
+            raise refuse("input names a file, which only a run with type= or media_folder= opens: pass a public URL")
+        if self.folder is None:
+            raise refuse("input names a file: say with media_folder= in which folder, or pass a pathlib.Path")
+        place = self.folder.child(address) if scheme_of(address) is None else place_of(address)
+        if not place.is_inside(self.folder):
+            raise refuse(
+                f"input names a file outside {self.folder.name}: say with media_folder= where files may be named"
+            )
+        return place
 
     def _image(self, place: RemotePlace) -> str:
         with place.open() as file:
@@ -92,9 +108,11 @@ class Resolver:
         try:
             version = object_version(fs, place.path)
         except FileNotFoundError:
-            version = None
+            version, problem = None, "no such object"
+        else:
+            problem = "its store tells neither an etag nor when it was written: pass identity="
         if version is None:
-            raise refuse(f"{place.name}: no such object")
+            raise refuse(f"{place.name}: {problem}")
         try:
             url = str(fs.sign(place.path, expiration=self.expires))
         except NotImplementedError:

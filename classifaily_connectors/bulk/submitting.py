@@ -223,7 +223,7 @@ class _Named(NamedTuple):
 
 def _resolved(input: Input, named: _Named, options: ClassifyOptions) -> Input:
     kind = options.get("type", "text")
-    value = Resolver()(input, kind)
+    value = Resolver(stores=True)(input, kind)
     if not isinstance(value, str):
         return value
     if named.identity is not None:

@@ -62,6 +62,10 @@ class Place(ABC):
         """Whether both names mean one file, however they are spelled."""
 
     @abstractmethod
+    def is_inside(self, folder: Place) -> bool:
+        """Whether this lies in the folder or in one below it, links and `..` followed."""
+
+    @abstractmethod
     def version(self) -> str:
         """A word that changes when the content does."""
 
@@ -89,6 +93,11 @@ class Place(ABC):
         Raises OutputBusyError while somebody does.
         """
         yield
+
+    @property
+    @abstractmethod
+    def folder(self) -> Place:
+        """The folder that this lies in."""
 
     @property
     @abstractmethod

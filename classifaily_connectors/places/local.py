@@ -40,6 +40,10 @@ class LocalPlace(Place):
         return self.path.name
 
     @property
+    def folder(self) -> LocalPlace:
+        return LocalPlace(self.path.parent)
+
+    @property
     def _target(self) -> Path:
         return Path(os.path.realpath(self.path))
 
@@ -77,6 +81,9 @@ class LocalPlace(Place):
             return self.path.samefile(other.path)
         except OSError:  # one of them is not there yet
             return os.path.normcase(self._target) == os.path.normcase(other._target)  # noqa: SLF001
+
+    def is_inside(self, folder: Place) -> bool:
+        return isinstance(folder, LocalPlace) and self._target.is_relative_to(os.path.realpath(folder.path))
 
     def version(self) -> str:
         with storage_errors(self.name, "read"), self.path.open("rb") as file:

@@ -63,6 +63,10 @@ class RemotePlace(Place):
         return f"{host.rpartition('@')[2]}{slash}{path}"
 
     @property
+    def folder(self) -> RemotePlace:
+        return RemotePlace(self.fs, self.path.rpartition("/")[0], self.scheme)
+
+    @property
     def base(self) -> str:
         return self._plain.rpartition("/")[2]
 
@@ -116,6 +120,11 @@ class RemotePlace(Place):
 
     def is_same(self, other: Place) -> bool:
         return isinstance(other, RemotePlace) and (type(self.fs), self.path) == (type(other.fs), other.path)
+
+    def is_inside(self, folder: Place) -> bool:
+        if not isinstance(folder, RemotePlace) or type(self.fs) is not type(folder.fs):
+            return False
+        return self.path.startswith(f"{folder.path}/") and not {"", ".", ".."} & {*self.path.strip("/").split("/")}
 
     def version(self) -> str:
         self.fs.invalidate_cache()

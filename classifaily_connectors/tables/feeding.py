@@ -14,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from classifaily_connectors.errors import InvalidRequestError
-from classifaily_connectors.identity import Resolver
 from classifaily_connectors.tables.checking import Checker, Wanted
 
 if TYPE_CHECKING:
+    from classifaily_connectors.identity import Resolver
     from classifaily_connectors.tables.chunks import Chunk
     from classifaily_connectors.tables.job import TableJob
 
@@ -89,7 +89,7 @@ class _Feed:
     def _fetched(self, parts: Iterator[Sequence[object]]) -> Iterator[Sequence[object]]:
         """The rows one by one, with media read `_AHEAD` of them."""
 
-        resolver = Resolver(self._job.folder)
+        resolver = self._job.resolver()
         ahead: deque[Future[object]] = deque()
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="classifaily-media") as pool:
             try:

@@ -13,14 +13,14 @@ import os
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from classifaily_connectors.bulk.axes import AxesRow
 from classifaily_connectors.bulk.prepare import RunOptions, known
 from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.errors import ErrorRatioExceededError
-from classifaily_connectors.places import Address, LocalPlace, Place, is_address, place_of
+from classifaily_connectors.identity import Resolver
+from classifaily_connectors.places import Address, Place, is_address, place_of
 from classifaily_connectors.routing import ConfidencePolicy
 from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
 from classifaily_connectors.tables.checking import Checker, OnInvalid, Wanted
@@ -50,6 +50,7 @@ class TableOptions(RunOptions, total=False):
     categories: CategorySet | None
     schema: int | str | Schema | None
     axes: Mapping[str, CategorySet] | None
+    media_folder: Address | None
 
 
 class Labelling(TypedDict):
@@ -112,6 +113,8 @@ class TableJob:
             labelling["text"], labelling["template"], options.get("identity"), labelling["id_column"],
             options.get("type", "text"),
         )  # fmt: skip
+        media_folder = options.get("media_folder")
+        self.media_folder = None if media_folder is None else place_of(media_folder)
         self.output: Place | None = None
         self.format: Format | None = None
         if labelling["output"] is not None:
@@ -140,11 +143,16 @@ class TableJob:
         """Whether inputs may have to be fetched."""
         return self.wanted.type != "text" or (self.wanted.own_terms and "type" in self.table.columns)
 
-    @property
-    def folder(self) -> Path | None:
-        """Where relative paths in the table start from."""
-        place = getattr(self.table, "place", None)
-        return place.path.parent if isinstance(place, LocalPlace) else None
+    def resolver(self) -> Resolver:
+        """What turns the media that rows name into inputs: it opens files only where the caller said so.
+
+        A row's own `type` is data, and opens nothing.
+        """
+        folder = self.media_folder
+        opens = folder is not None or self.wanted.type != "text"
+        if folder is None and (place := getattr(self.table, "place", None)) is not None:
+            folder = place.folder
+        return Resolver(folder, opens=opens)
 
     # --- before the run -----------------------------------------------------------------------
 
@@ -248,7 +256,7 @@ class TableJob:
 
     def ask(self, client: Any, rows: Iterable[object] | AsyncIterable[object]) -> Any:
         """The run of either client over these rows of the table."""
-        many: dict[str, Any] = dict(self.options)
+        many: dict[str, Any] = {name: value for name, value in self.options.items() if name != "media_folder"}
         many["template"] = self.wanted.template
         if self.wanted.template is None and self.wanted.identity is not None:
             many["identity"] = IDENTITY

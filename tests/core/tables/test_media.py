@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -72,11 +73,12 @@ def test_a_new_signature_is_not_paid_again_and_new_bytes_are(
     bucket.pipe("/calls/one.mp3", b"hello")
     bucket.pipe("/calls/two.mp3", b"good morning")
     column = ["bucket://calls/one.mp3", "bucket://calls/two.mp3"]
-    assert ask(column, type=kind).billed == 2
-    again = ask(column, type=kind)
+    at: dict[str, Any] = {"type": kind, "media_folder": "bucket://calls"}
+    assert ask(column, **at).billed == 2
+    again = ask(column, **at)
     assert (again.billed, again.reused) == (0, 2)
     bucket.pipe("/calls/one.mp3", b"HELLO")
-    changed = ask(column, type=kind)
+    changed = ask(column, **at)
     assert (changed.billed, changed.reused) == (1, 1)
     assert own_sandbox.bill().charged == 3
 
@@ -85,11 +87,45 @@ def test_images_are_their_bytes_wherever_they_lie(bucket: Any, ask: Any, tmp_pat
     bucket.pipe("/img/a.png", PIXEL)
     (tmp_path / "b.png").write_bytes(PIXEL)
     uri = "data:image/png;base64," + base64.b64encode(PIXEL).decode()
-    column = ["bucket://img/a.png", str(tmp_path / "b.png"), tmp_path / "b.png", f"file://{tmp_path}/b.png", PIXEL, uri]
-    stats = ask(column, type="image")
+    column = ["b.png", str(tmp_path / "b.png"), tmp_path / "b.png", f"file://{tmp_path}/b.png", PIXEL, uri]
+    stats = ask(column, type="image", media_folder=tmp_path)
     assert (stats.billed, stats.duplicate) == (1, 5)
+    assert ask(["bucket://img/a.png"], type="image", media_folder="bucket://img").billed == 0
     bucket.pipe("/img/a.png", OTHER)
-    assert ask(column, type="image").billed == 1
+    assert ask(["a.png"], type="image", media_folder="bucket://img/").billed == 1
+
+
+@pytest.mark.parametrize("own", [{"type": "image"}, {"type": "audio"}])
+@pytest.mark.parametrize(
+    "name",
+    ["badge.png", "../private/badge.png", "{folder}/private/badge.png", "file://{folder}/private/badge.png", "link.png",
+     "bucket://private/badge.png", "memory://private/badge.png"],
+)  # fmt: skip
+def test_a_row_opens_no_file_of_ours(
+    connect: Any, own_sandbox: Sandbox, bucket: Any, tmp_path: Path, name: str, own: dict[str, str]
+) -> None:
+    """What a row says is data: its own type makes us read nothing, and the run's type nothing outside the folder."""
+    for folder in ("private", "in"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "private" / "badge.png").write_bytes(PIXEL)
+    (tmp_path / "in" / "link.png").symlink_to("../private/badge.png")
+    (tmp_path / "in" / "badge.png").symlink_to(tmp_path / "private" / "badge.png")
+    bucket.pipe("/private/badge.png", PIXEL)
+    row = {"input": name.format(folder=tmp_path), **own}
+    (tmp_path / "in" / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    client = connect(own_sandbox)
+    for source, options in (
+        (tmp_path / "in" / "rows.jsonl", {}),
+        (tmp_path / "in" / "rows.jsonl", {"type": own["type"]}),
+        (tmp_path / "in" / "rows.jsonl", {"type": own["type"], "media_folder": tmp_path / "in"}),
+        ([row], {}),
+        ([row], {"type": own["type"]}),
+    ):
+        given: Any = {"categories": ["a", "b"], "ledger": False, "output": tmp_path / "o.jsonl", **options}
+        result = classify_table(client, source, **given)
+        assert result.stats.statuses["skipped"] == 1
+    assert [each.status for each in client.classify_many([row], categories=["a", "b"])] == ["skipped"]
+    assert own_sandbox.requests == [] or own_sandbox.bill().charged == 0
 
 
 def test_paths_in_a_table_start_from_its_folder(connect: Any, own_sandbox: Sandbox, tmp_path: Path) -> None:
@@ -112,7 +148,7 @@ def test_a_column_may_say_what_is_the_same(ask: Any) -> None:
 
 
 def test_refused_with_the_fix(bucket: Any, tmp_path: Path) -> None:
-    resolver = Resolver()
+    resolver = Resolver(stores=True)
     (tmp_path / "a.mp3").write_bytes(b"x")
     with pytest.raises(InvalidRequestError, match="only URLs for audio and video"):
         resolver(tmp_path / "a.mp3", "audio")
@@ -132,7 +168,7 @@ def test_references_go_to_classify_many_as_they_are(
     bucket: Any, connect: Any, own_sandbox: Sandbox, tmp_path: Path
 ) -> None:
     bucket.pipe("/one.mp4", b"film")
-    resolver, client = Resolver(expires=60), connect(own_sandbox)
+    resolver, client = Resolver(stores=True, expires=60), connect(own_sandbox)
     ledger = Ledger(f"sqlite:///{tmp_path}/l.db")
     for billed in (1, 0):
         reference = resolver("bucket://one.mp4", "video")
