@@ -80,6 +80,9 @@ def classify(
     identity: Annotated[
         str | None, typer.Option(help="Column that tells media apart, such as a hash.", rich_help_panel=_READ)
     ] = None,
+    media_folder: Annotated[
+        str | None, typer.Option(help="Where rows may name files; else the table's folder.", rich_help_panel=_READ)
+    ] = None,
     id_column: Annotated[
         str | None, typer.Option(help="Column of row ids; they must be unique.", rich_help_panel=_READ)
     ] = None,
@@ -138,6 +141,7 @@ def classify(
         "threshold": threshold,
         "explain": explain,
         "identity": identity,
+        "media_folder": media_folder,
         "id_column": id_column,
         "on_invalid": on_invalid.value,
         "ledger": store if store is not None else False,

@@ -44,8 +44,10 @@ def classify_table(
     knows), a data frame (pandas, polars, pyarrow, …) or an iterable of dicts. `text` names the column to classify,
     `template` joins several ("Subject: {subject}\\n\\n{body}"). With `output` (a path or URL) the labelled table goes
     there, else to `result.frame`, a frame of the same library. `options` are those of `classify_many`; media may
-    also be paths, bytes and object-store URLs (`classifaily_connectors.identity`). With `axes`, several category sets
-    by name, our columns come once for each of them and are called after it: `topic_label`, `urgency_label`.
+    also be paths, bytes and object-store URLs (`classifaily_connectors.identity`): text that names a file is opened
+    only when `type` says so, and only inside the table's own folder or `media_folder` (a path or URL). With `axes`,
+    several category sets by name, our columns come once for each of them and are called after it: `topic_label`,
+    `urgency_label`.
 
     A half-written output is completed by the next call with the same input and options; a changed input or option
     begins anew. Everything is checked in a first pass, before anything is paid, except where a source can be gone

@@ -37,9 +37,9 @@ from dagster_classifaily.labelling import PARTITION
 
 _STRICT = ConfigDict(extra="forbid")
 _FIELDS = (
-    "text", "template", "id_column", "prefix", "identity", "categories", "type", "mode", "top_n", "threshold",
-    "explain", "ledger", "refresh", "on_unknown", "budget", "policy", "batch_size", "concurrency", "max_error_ratio",
-    "on_invalid",
+    "text", "template", "id_column", "prefix", "identity", "media_folder", "categories", "type", "mode", "top_n",
+    "threshold", "explain", "ledger", "refresh", "on_unknown", "budget", "policy", "batch_size", "concurrency",
+    "max_error_ratio", "on_invalid",
 )  # fmt: skip
 """The fields that are options of `classify_table` by the same name."""
 
@@ -132,6 +132,7 @@ class ClassifyComponent(Component, Model, Resolvable):
     id_column: Annotated[str | None, _verbatim(str | None, "A column whose values must be unique.")] = None
     prefix: Annotated[str, _verbatim(str, "Put before the names of our columns.")] = ""
     identity: Annotated[str | None, _verbatim(str | None, "The column that tells media apart.")] = None
+    media_folder: Annotated[str | None, _verbatim(str | None, "Where rows may name files; path or URL.")] = None
     categories: Annotated[
         Sequence[str | Mapping[str, Any]] | None,
         Resolver(

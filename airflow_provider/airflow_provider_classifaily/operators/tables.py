@@ -80,6 +80,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
         template: str | None = None,
         id_column: str | None = None,
         identity: str | None = None,
+        media_folder: Address | None = None,
         prefix: str = "",
         categories: Categories | None = None,
         schema: SchemaId | None = None,
@@ -108,6 +109,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
         self.template = template
         self.id_column = id_column
         self.identity = identity
+        self.media_folder = media_folder
         self.prefix = prefix
         self.schema = schema
         self.axes = axes
@@ -163,6 +165,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 template=self.template,
                 id_column=self.id_column,
                 identity=self.identity,
+                media_folder=None if self.media_folder is None else _place(self.media_folder),
                 prefix=self.prefix,
                 categories=self._categories,
                 schema=cast("int | str | None", self.schema),
