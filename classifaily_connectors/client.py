@@ -17,6 +17,7 @@ from classifaily_connectors.bulk.run import BulkRun
 from classifaily_connectors.bulk.runner import close_runs
 from classifaily_connectors.operations import account, classify, jobs, schemas
 from classifaily_connectors.operations.context import Context
+from classifaily_connectors.operations.history import read_history
 from classifaily_connectors.retry import RetryPolicy
 from classifaily_connectors.settings import Settings, as_secret
 from classifaily_connectors.transport import SyncTransport
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.media import Input
     from classifaily_connectors.models import BatchResult, Classification, Job, Schema, Usage, WebhookEndpoint
     from classifaily_connectors.operations.effects import Operation
+    from classifaily_connectors.operations.history import History
     from classifaily_connectors.operations.jobs import Page
     from classifaily_connectors.operations.payloads import BatchOptions, ClassifyOptions, Item
     from classifaily_connectors.taxonomy import CategorySet
@@ -358,6 +360,10 @@ class Jobs(_Part):
         while not pages.ended:
             page = self.list(limit=jobs.MAX_PAGE, offset=pages.offset, status=status, input_type=input_type)
             yield from pages.fresh(page)
+
+    def history(self, seconds: float) -> History:
+        """The results and jobs of the last `seconds`, with their ages by the server's own clock."""
+        return self._run(read_history(self._context, seconds))
 
     def wait(self, id: int | str, *, timeout: float | None = None) -> Job:
         """The job once it has completed, looked at ever more rarely, for at most `timeout` seconds (default: 600).

@@ -21,10 +21,14 @@ def identity() -> str:
 
 def is_gone(process: str) -> bool:
     """Whether the process that `identity()` named has certainly ended."""
-    realm, pid, born = process.rsplit("/", 2)
-    if realm != _realm() or not realm or not pid.isdecimal():
-        return False
-    return _born(int(pid)) != born
+    _realm_then, pid, born = process.rsplit("/", 2)
+    return is_local(process) and pid.isdecimal() and _born(int(pid)) != born
+
+
+def is_local(process: str) -> bool:
+    """Whether that process is, or was, one of this machine, so that `is_gone` is certain about it."""
+    realm = process.rsplit("/", 2)[0]
+    return bool(realm) and realm == _realm()
 
 
 @functools.cache

@@ -17,8 +17,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from classifaily_connectors.bulk.decisions import Choices
 from classifaily_connectors.bulk.limiter import Limiter
 from classifaily_connectors.bulk.progress import BulkStats
+from classifaily_connectors.bulk.reconcile import SETTLE_AFTER
 from classifaily_connectors.bulk.recovery import Recovery
 from classifaily_connectors.bulk.rows import Row, Verdict
 from classifaily_connectors.bulk.sending import Sender
@@ -28,6 +30,7 @@ from classifaily_connectors.routing import ConfidencePolicy
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.budget import Budget
+    from classifaily_connectors.bulk.decisions import OnUnknown
     from classifaily_connectors.bulk.desk import Desk
     from classifaily_connectors.bulk.progress import Progress
     from classifaily_connectors.bulk.rows import Source, Status
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from classifaily_connectors.operations.context import Context
     from classifaily_connectors.operations.effects import Operation
 
-OnUnknown = Literal["park", "reconcile", "resend"]
 DEFAULT_BATCH = 25
 MAX_BATCH_BYTES = 900_000
 """A batch's size in bytes stays below this: the smallest body limit we know of is 1 MiB."""
@@ -58,7 +60,12 @@ class Options:
     policy: ConfidencePolicy = field(default_factory=ConfidencePolicy)
     progress: Callable[[Progress], None] | None = None
     total: int | None = None
-    settle_after: float = 60.0
+    settle_after: float = SETTLE_AFTER
+
+    @property
+    def choices(self) -> Choices:
+        """What is asked of `decisions`."""
+        return Choices(self.refresh, self.on_unknown)
 
 
 class Engine:
@@ -269,13 +276,7 @@ class Engine:
             return
         found = await self.desk.lookup([unit.key for unit in units])
         for unit in units:
-            entry = found.get(unit.key)
-            if entry is None:
-                self.put_in_basket(unit)
-            elif entry.state == "done":
-                self.recovery.replay(unit, entry)
-            else:
-                self.recovery.wait_for(unit)
+            self.recovery.place(unit, found.get(unit.key))
         if self.basket:
             await self.sender.prepare()
             self._dispatch()

@@ -29,6 +29,10 @@ class MemoryBook:
         self._claimed: dict[bytes, Entry] = {}
         self._counts: Counter[str] = Counter()
 
+    def now(self) -> float:
+        """The time that claims are given, in seconds since the epoch."""
+        return time.time()
+
     def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
         """The entries of those `keys` that have one."""
         done = ((key, self._done.get(key)) for key in keys)

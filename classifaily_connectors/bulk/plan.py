@@ -1,17 +1,22 @@
 """The price before the run.
 
-The law of this file: it spends nothing. What it says comes from the ledger and GET /usage alone, and a run over the
-same rows with the same options buys exactly `to_buy` (unless somebody else buys some of them first).
+The law of this file: it spends nothing. It asks what a run would ask (the ledger, the usage, the jobs and the history
+where an open question depends on them) and decides by the same table. A run over the same rows with the same options
+buys exactly `to_buy`, or at most that where `perhaps` is not 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections import Counter
+from collections.abc import AsyncIterable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifaily_connectors.bulk.rows import Verdict
-from classifaily_connectors.errors import InvalidRequestError
+from classifaily_connectors.bulk.decisions import decide
+from classifaily_connectors.bulk.reconcile import answers_of, by_job, examine, seconds_back
+from classifaily_connectors.errors import ClassifailyError, InvalidRequestError, NotFoundError
+from classifaily_connectors.operations import jobs
+from classifaily_connectors.operations.history import read_history
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.store import Entry
 
 _CHUNK = 500
-_COUNTS = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy")
+_COUNTS = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "perhaps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ class Plan:
     """What a run would do; all counts but `rows` and `batches` are of distinct inputs.
 
     `already_paid` are answered by the ledger, `parked` may have been paid and are not bought again unless asked for,
-    `skipped` rows hold nothing to classify. `to_buy` is what the run costs, in requests, sent in `batches` calls.
+    `skipped` rows hold nothing to classify. `to_buy` is what the run costs, in requests, sent in `batches` calls; of
+    these, `perhaps` need not be bought: another run is at them, or the API cannot tell yet whether they were executed.
     `remaining` is the month's quota now (None: unlimited or unknown), starting anew at `resets_at`.
     """
 
@@ -42,6 +48,7 @@ class Plan:
     batches: int
     remaining: int | None
     resets_at: datetime | None
+    perhaps: int = 0
 
     @property
     def fits(self) -> bool:
@@ -51,7 +58,8 @@ class Plan:
 
 async def plan(engine: Engine, source: AsyncIterable[object]) -> Plan:
     """What the engine's run over `source` would buy."""
-    counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
+    forecast = _Forecast(engine)
+    counts = forecast.counts
     seen: set[bytes] = set()
     waiting: list[Unit] = []
     async for row in source:
@@ -65,33 +73,101 @@ async def plan(engine: Engine, source: AsyncIterable[object]) -> Plan:
             seen.add(unit.key)
             waiting.append(unit)
         if len(waiting) >= _CHUNK:
-            await _look_up(engine, waiting, counts)
+            await forecast.look_up(waiting)
             waiting = []
-    await _look_up(engine, waiting, counts)
+    await forecast.look_up(waiting)
+    await forecast.ask()
     counts["unique"] = len(seen)
     await engine.sender.prepare()
     usage = engine.sender.purse.usage
     return Plan(
-        **counts,
+        **{name: counts[name] for name in _COUNTS},
         batches=-(-counts["to_buy"] // engine.batch_size),
         remaining=usage.remaining if usage else None,
         resets_at=usage.limits.resets_at if usage else None,
     )
 
 
-async def _look_up(engine: Engine, units: list[Unit], counts: dict[str, int]) -> None:
-    if not units:
-        return
-    found = await engine.desk.lookup([unit.key for unit in units])
-    for unit in units:
-        counts[_fate(engine, found.get(unit.key))] += 1
+class _Forecast:
+    """Counts what the run will do, and keeps the open questions until the API can be asked about all of them."""
 
+    def __init__(self, engine: Engine) -> None:
+        self.counts: Counter[str] = Counter()
+        self._engine = engine
+        self._choices = engine.options.choices
+        self._with_job: dict[bytes, tuple[Unit, Entry]] = {}
+        self._to_ask: list[tuple[Unit, Entry]] = []
 
-def _fate(engine: Engine, entry: Entry | None) -> str:
-    refresh = engine.options.refresh
-    if entry is None:
-        return "to_buy"
-    if entry.answer is None:
-        return "to_buy" if engine.options.on_unknown == "resend" or refresh is True else "parked"
-    failed = refresh == "failed" and Verdict.load(entry.answer).failed
-    return "to_buy" if refresh is True or failed else "already_paid"
+    async def look_up(self, units: list[Unit]) -> None:
+        """Count `units` by what the ledger says of them."""
+        if not units:
+            return
+        desk = self._engine.desk
+        found = await desk.lookup([unit.key for unit in units])
+        owners = {each.run_id for each in found.values() if each.state == "open"} - {desk.run_id}
+        live = await desk.do(desk.book.live_runs, owners) if owners else set[str]()
+        for unit in units:
+            entry = found.get(unit.key)
+            self._count(unit, entry, is_live=entry is not None and entry.run_id in live)
+
+    def _count(self, unit: Unit, entry: Entry | None, *, is_live: bool = False, job_is_gone: bool = False) -> None:
+        decision = decide(entry, self._choices, is_live=is_live, job_is_gone=job_is_gone)
+        if decision == "buy" or entry is None:
+            self.counts["to_buy"] += 1
+        elif decision == "fetch_job":
+            self._with_job[unit.key] = unit, entry
+        elif decision == "ask_history":
+            self._to_ask.append((unit, entry))
+        elif decision == "wait":
+            self._count_perhaps(1)
+        else:
+            self.counts["already_paid" if decision == "reuse" else "parked"] += 1
+
+    def _count_perhaps(self, number: int) -> None:
+        self.counts["to_buy"] += number
+        self.counts["perhaps"] += number
+
+    async def ask(self) -> None:
+        """Ask the API about what the ledger leaves open."""
+        for job_id, members in by_job(entry for _unit, entry in self._with_job.values()).items():
+            await self._ask_job(job_id, members)
+        if self._to_ask:
+            await self._ask_history()
+
+    async def _ask_job(self, job_id: str, members: list[Entry]) -> None:
+        try:
+            job = await self._engine.run(jobs.get_job(self._engine.context, job_id))
+        except NotFoundError:
+            told: Collection[bytes] = ()
+        except ClassifailyError:
+            told = self._count_unended(members)
+        else:
+            keys = [entry.key for entry in members]
+            told = answers_of(job, keys).keys() if job.done else self._count_unended(members)
+            self.counts["already_paid"] += len(told) if job.done else 0
+        for entry in members:
+            if entry.key not in told:
+                self._count(self._with_job[entry.key][0], entry, job_is_gone=True)
+
+    def _count_unended(self, members: list[Entry]) -> Collection[bytes]:
+        """Count claims whose job may still say anything, or nothing of them."""
+        for entry in members:
+            if decide(entry, self._choices, job_is_gone=True) == "buy":
+                self._count_perhaps(1)
+            else:
+                self.counts["already_paid"] += 1
+        return [entry.key for entry in members]
+
+    async def _ask_history(self) -> None:
+        engine, desk = self._engine, self._engine.desk
+        now = await desk.do(desk.book.now)
+        try:
+            history = await engine.run(read_history(engine.context, seconds_back(self._to_ask, now)))
+        except ClassifailyError:
+            self._count_perhaps(len(self._to_ask))
+            return
+        findings = examine(history, self._to_ask, now, engine.options.settle_after)
+        self.counts["already_paid"] += len(findings.answered)
+        self.counts["parked"] += len(findings.unsure)
+        self.counts["to_buy"] += len(findings.absent)
+        self._count_perhaps(len(findings.too_early))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from classifaily_connectors.bulk.axes import Axis, repeated
-from classifaily_connectors.bulk.engine import OnUnknown, Options
+from classifaily_connectors.bulk.engine import Options
 from classifaily_connectors.bulk.session import Request
 from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.enums import categories_of, taxonomy_of
@@ -19,6 +19,7 @@ from classifaily_connectors.taxonomy import CategoryLike, parse_categories, refu
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.budget import Budget
+    from classifaily_connectors.bulk.decisions import OnUnknown
     from classifaily_connectors.bulk.progress import Progress
     from classifaily_connectors.bulk.source import Rows
     from classifaily_connectors.models import Schema

@@ -12,6 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, cast
 
+from classifaily_connectors.bulk.decisions import Choices, OnUnknown, decide
 from classifaily_connectors.bulk.desk import patiently
 from classifaily_connectors.bulk.rows import Verdict
 from classifaily_connectors.bulk.terms import Terms
@@ -122,7 +123,8 @@ class Purchase:
 
         self._owned = not isinstance(ledger, Ledger)
         self._ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger, namespace=SUBMITTED, lease=_LEASE)
-        self._resend, self._refresh = resend, refresh
+        on_unknown: OnUnknown = "resend" if resend else "park"
+        self._choices = Choices(refresh, on_unknown, keeps_jobs=True)
         self._run_id = self._ledger.start_run()
         self._key = b""
 
@@ -132,17 +134,17 @@ class Purchase:
         self._key = terms.unit(0, {"input": value}).key
         while True:
             entry = self._entry()
-            if entry is None:
-                ours = self._ledger.claim(self._run_id, [self._key])
-            elif _waiting(entry) and (self._is_live(entry) or self._entry() != entry):
-                # Its owner is at work, or has left and may have kept the job just before.
+            # Its owner is at work, or has left and may have kept the job just before.
+            is_live = entry is not None and _waiting(entry) and (self._is_live(entry) or self._entry() != entry)
+            decision = decide(entry, self._choices, is_live=is_live)
+            if decision == "wait":
                 time.sleep(_LOOK_AGAIN)
-                continue
-            elif self._refresh or (self._resend and _lost(entry)):
-                ours = self._ledger.take_over(self._run_id, [entry])
-            else:
+            elif entry is None:
+                if self._ledger.claim(self._run_id, [self._key]):
+                    return None
+            elif decision != "buy":
                 return _job_of(entry)
-            if ours:
+            elif self._ledger.take_over(self._run_id, [entry]):
                 return None
 
     def _entry(self) -> Entry | None:

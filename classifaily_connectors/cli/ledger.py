@@ -96,7 +96,7 @@ def settle(
     with open_ledger(place, submitted=submitted) as book:
         if resend:
             # What has a job is not bought anew: the next run fetches its answer.
-            lost = [entry.key for entry in book.unsettled() if entry.state == "parked" or entry.job_id is None]
+            lost = [entry for entry in book.unsettled() if entry.state == "parked" or entry.job_id is None]
             found = {"answered": 0, "dropped": book.forget(lost), "left": 0}
         else:
             from classifaily_connectors.bulk import settling

@@ -75,6 +75,8 @@ def call(context: Context, send: Send, read: Reader[T]) -> Operation[T]:
     while True:
         answer = yield send
         assert answer is not None, "a driver answers every Send"  # noqa: S101
+        if isinstance(answer, Reply):
+            context.server_date = answer.headers.get("date")
         if isinstance(answer, Reply) and answer.status in _ENDED_WELL:
             value = _read(answer.body, read)
             if not isinstance(value, _Unreadable):

@@ -15,9 +15,11 @@ from classifaily_connectors.retry import RetryPolicy
 class Context:
     """`timeout` is the seconds one attempt may wait for the answer; None leaves each call its own.
 
-    `job_by` remembers what the server speaks: `GET /jobs?id=` (API reference) or `GET /jobs/{id}` (changelog).
+    `job_by` remembers what the server speaks: `GET /jobs?id=` (API reference) or `GET /jobs/{id}` (changelog);
+    `server_date` is the `Date` of the last answer, the server's own clock.
     """
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: float | None = None
     job_by: Literal["query", "path"] | None = None
+    server_date: str | None = None

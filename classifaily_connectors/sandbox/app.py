@@ -13,6 +13,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 DEFAULT_KEY = "cai_live_" + "0" * 40
 """The key a sandbox accepts when it is given none."""
@@ -94,6 +95,7 @@ class Core:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request below a base path."""
+        send = self._dated(send)
         method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", "")) or "/"
         body = await _read(receive, self.service.switches.max_body)
         if body is None:
@@ -126,6 +128,17 @@ class Core:
             await self._suffer(fault, answer, scope, receive, send)
         if not lost:
             await self._answer(answer, send)
+
+    def _dated(self, send: Send) -> Send:
+        """`send`, with a `Date` that goes by this server's clock."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(self.clock.now(), usegmt=True)
+                message = {**message, "headers": [*message["headers"], (b"date", date.encode())]}
+            await send(message)
+
+        return dated
 
     async def _answer(self, answer: Answer, send: Send) -> None:
         if answer.body is None:

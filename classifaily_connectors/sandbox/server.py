@@ -87,6 +87,7 @@ class Sandbox(Controls):
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,  # the application tells the time by its own clock
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,
         )

@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from classifaily_connectors.errors import ConfigurationError, StoreError
-from classifaily_connectors.process import identity, is_gone
+from classifaily_connectors.process import identity, is_gone, is_local
 from classifaily_connectors.store import rescue, statements
 from classifaily_connectors.store.base import Store
 from classifaily_connectors.store.database import insert
@@ -67,6 +67,11 @@ class Ledger(Store):
 
     # --- looking ------------------------------------------------------------------------------
 
+    def now(self) -> float:
+        """The time that claims are given, in seconds since the epoch: the database's where machines share it."""
+        with self._begin("DEFERRED") as connection:
+            return self._now(connection)
+
     def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]:
         """The entries of those `keys` that have one."""
         with self._begin("DEFERRED") as connection:
@@ -85,7 +90,11 @@ class Ledger(Store):
         return {each.id for each in rows if self._alive(RunInfo(*each), now)}
 
     def _alive(self, info: RunInfo, now: float) -> bool:
-        return info.ended_at is None and now - info.beat_at <= self.lease and not is_gone(info.process)
+        if info.ended_at is not None or is_gone(info.process):
+            return False
+        silent = now - info.beat_at
+        # A beat from the future comes from a clock that was wrong, and would count as fresh until then.
+        return silent <= self.lease and (silent >= -self.lease or is_local(info.process))
 
     # --- a run --------------------------------------------------------------------------------
 
@@ -230,13 +239,16 @@ class Ledger(Store):
         """Give claims back whose requests certainly were not executed; an answer from before stands again."""
         self.commit(run_id, Changes(released=set(keys)))
 
-    def forget(self, keys: Collection[bytes]) -> int:
-        """Drop entries whatever their state, so that their rows are bought anew; how many there were."""
+    def forget(self, expected: Iterable[Entry]) -> int:
+        """Drop entries, each only if it still is as `expected` says it was, so that their rows are bought anew; how
+        many there were. A claim that was to replace an answer is dropped, and the answer stands again."""
+        dropped = 0
         with self._begin() as connection:
-            return sum(
-                connection.execute(sa.delete(entry).where(entry.c.key.in_(part))).rowcount
-                for part in statements.slices(list(keys))
-            )
+            for each in sorted(expected, key=lambda each: each.key):
+                was = {"k": each.key, "was_run": each.run_id, "was_state": each.state}
+                restored = each.state != "done" and connection.execute(_RESTORE_EXPECTED, was).rowcount
+                dropped += restored or connection.execute(_DROP_EXPECTED, was).rowcount
+        return dropped
 
     def _write(self, keys: Collection[bytes], statement: sa.Update) -> None:
         if keys:
@@ -301,12 +313,15 @@ _MINE = (
 )
 _RESTORE = sa.update(entry).where(_MINE, entry.c.answer.is_not(None)).values(state="done")
 _DROP = sa.delete(entry).where(_MINE)
+_AS_EXPECTED = (
+    (entry.c.key == sa.bindparam("k"))
+    & (entry.c.run_id == sa.bindparam("was_run"))
+    & (entry.c.state == sa.bindparam("was_state"))
+)
 _TAKE_OVER = (
     sa.update(entry)
-    .where(
-        entry.c.key == sa.bindparam("k"),
-        entry.c.run_id == sa.bindparam("was_run"),
-        entry.c.state == sa.bindparam("was_state"),
-    )
+    .where(_AS_EXPECTED)
     .values(state="open", run_id=sa.bindparam("r"), claimed_at=sa.bindparam("t"), job_id=None)
 )
+_RESTORE_EXPECTED = sa.update(entry).where(_AS_EXPECTED, entry.c.answer.is_not(None)).values(state="done")
+_DROP_EXPECTED = sa.delete(entry).where(_AS_EXPECTED)

@@ -119,8 +119,9 @@ def test_a_submitter_that_keeps_its_job_and_ends_between_the_two_looks(
     run_id = owner.start_run()
     with shop.client() as client:
         first = submit_once(client, ROWS[0], ledger=url, categories=CATEGORIES)
-        (key,) = [each.key for each in owner.unsettled()]
-        owner.forget([key])
+        (entry,) = owner.unsettled()
+        key = entry.key
+        owner.forget([entry])
         owner.claim(run_id, [key])
 
         def end() -> None:
