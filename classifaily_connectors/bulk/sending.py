@@ -67,6 +67,10 @@ class Sender:
         self._probing = False
         self._trouble_since: float | None = None
         self._sound_at = 0.0
+        self._landed = 0
+        self._landed_at_renewal = -1
+        self._renewed_at = 0.0
+        self._renewing: asyncio.Future[bool] | None = None
         if self._singly:
             engine.batch_size = 1
 
@@ -110,6 +114,7 @@ class Sender:
 
     async def _claim(self, batch: Sequence[Unit]) -> list[Unit]:
         """Those of the batch that are ours to pay for and that the budget has room for."""
+        begun = time.monotonic()
         fresh = [unit.key for unit in batch if unit.stale is None]
         stale = [unit.stale for unit in batch if unit.stale is not None]
         done = await self.engine.desk.claim(fresh, stale)
@@ -120,19 +125,55 @@ class Sender:
             elif unit.key not in done.covered:
                 left.append(unit)
         if left:
-            await self._uncover(left)
+            await self._uncover(left, begun)
         return [unit for unit in batch if unit.key in done.covered]
 
-    async def _uncover(self, units: Sequence[Unit]) -> None:
+    async def _uncover(self, units: Sequence[Unit], begun: float) -> None:
         await self._release(units)
+        if await self._has_more_quota(begun):
+            await self._queue_again(units)
+            return
         if self.purse.budget.on_exceeded == "raise":
-            self.engine.fail(self.purse.exceeded_by(len(units)))
+            self.engine.fail(self.purse.exceeded_by(len(units) + len(self.engine.basket)))
         for unit in units:
             self.engine.close_without(unit.key, "uncovered", "the budget ended before this row")
 
+    async def _has_more_quota(self, begun: float) -> bool:
+        """Whether the quota has grown since the work that found none left was `begun`.
+
+        The API is asked once more before a run stops for want of quota, and again only after something was bought.
+        """
+        if self._renewed_at > begun:
+            return True
+        if self._renewing is None or self._renewing.done():
+            if self.engine.ending or self._landed == self._landed_at_renewal:
+                return False
+            self._renewing = asyncio.ensure_future(self._renew())
+        return await asyncio.shield(self._renewing)
+
+    async def _renew(self) -> bool:
+        self._landed_at_renewal = self._landed
+        try:
+            grown = await self.purse.renew(self._usage, max(0, self.engine.desk.spent - self._landed))
+        except ClassifailyError:
+            return False
+        if grown:
+            self._renewed_at = time.monotonic()
+            self.engine.stats.remaining = self.purse.usage.remaining if self.purse.usage else None
+        return grown
+
+    async def _queue_again(self, units: Sequence[Unit]) -> None:
+        """Queue units whose claims were given back."""
+        desk = self.engine.desk
+        found = await desk.lookup([unit.key for unit in units])
+        for unit in units:
+            entry = found.get(unit.key)
+            unit.stale = entry if entry is not None and entry.run_id == desk.run_id else None
+            self.engine.put_in_basket(unit)
+
     async def _deliver(self, units: Sequence[Unit]) -> None:
         """Send until it is settled."""
-        tries = 0
+        tries, begun = 0, time.monotonic()
         while True:
             if self.engine.ending:
                 await self._return(units)  # until now it has surely not been executed
@@ -148,6 +189,7 @@ class Sender:
                     self.engine.limiter.observe(time.monotonic() - started)
                 self._trouble_since = None
                 self._sound_at = time.monotonic()
+                self._landed += len(units)
                 # Beside the next batch, which can leave at once: the request has ended.
                 self.engine.pay(self._record(units, answer))
                 return
@@ -155,7 +197,7 @@ class Sender:
                 self.engine.limiter.suffer()
             tries += 1
             if not self._passing(problem, tries):
-                await self._settle_trouble(units, problem)
+                await self._settle_trouble(units, problem, begun)
                 return
             await self.engine.pause(self.engine.context.policy.delay(tries + 1))
 
@@ -226,7 +268,9 @@ class Sender:
 
     # --- what went wrong ----------------------------------------------------------------------
 
-    async def _settle_trouble(self, units: Sequence[Unit], error: ClassifailyError) -> None:
+    async def _settle_trouble(self, units: Sequence[Unit], error: ClassifailyError, begun: float) -> None:
+        if isinstance(error, OutcomeUnknownError | JobTimeoutError | JobFailedError):
+            self._landed += len(units)
         if isinstance(error, OutcomeUnknownError | JobTimeoutError):
             await self.engine.recovery.lost(units, describe(error))
         elif isinstance(error, JobFailedError):
@@ -241,7 +285,9 @@ class Sender:
             await self._failing(units, error)
         else:
             await self._return(units)
-            if isinstance(error, QuotaExceededError) and self.purse.budget.on_exceeded == "partial":
+            if isinstance(error, QuotaExceededError) and await self._has_more_quota(begun):
+                await self._queue_again(units)
+            elif isinstance(error, QuotaExceededError) and self.purse.budget.on_exceeded == "partial":
                 self.purse.exhaust()
                 for unit in units:
                     self.engine.close_without(unit.key, "uncovered", describe(error))

@@ -119,10 +119,10 @@ class Session:
         """Raise BudgetExceededError before anything is bought."""
         assert self.engine is not None  # noqa: S101
         foreseen = await self.plan(rows)
-        purse = self.engine.sender.purse
-        available = purse.available
-        if available is not None and foreseen.to_buy > available:
-            raise purse.exceeded(foreseen.to_buy)
+        purse, needed = self.engine.sender.purse, foreseen.to_buy - foreseen.perhaps
+        purse.foreseen = needed
+        if purse.available is not None and needed > purse.available:
+            raise purse.exceeded(needed)
 
     async def stop(self, patience: float) -> None:
         """Buy nothing more, and wait for what is under way."""

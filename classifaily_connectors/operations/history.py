@@ -41,7 +41,8 @@ class History:
     running: list[float | None] = field(default_factory=list["float | None"])
     complete: bool = False
 
-    def _add(self, job: Job, age: float | None) -> None:
+    def add(self, job: Job, age: float | None) -> None:
+        """Take in the results of a job of this age."""
         for result in job.results:
             if result.id is None:
                 continue
@@ -78,7 +79,7 @@ def read_history(context: Context, seconds: float) -> Operation[History]:
                 continue
             # A listing may leave a batch's results out.
             whole = job if job.results or job.id is None else (yield from jobs.get_job(context, job.id))
-            history._add(whole, age)  # noqa: SLF001  # a record of this module
+            history.add(whole, age)
         # The order is not documented: only a listing that is seen to go back in time may be left early.
         if fresh and not recent and ages[0] < ages[-1] and ages == sorted(ages):
             history.complete = now is not None
