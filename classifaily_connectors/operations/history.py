@@ -72,10 +72,12 @@ def read_history(context: Context, seconds: float) -> Operation[History]:
                 if age > seconds:
                     continue
             recent = True
+            is_single = job.input_preview is not None and not job.results
+            if is_single:
+                history.singles.append((job, age))
             if not job.done:
                 history.running.append(age)
-            if job.input_preview is not None and not job.results:
-                history.singles.append((job, age))
+            if is_single or not job.done:
                 continue
             # A listing may leave a batch's results out.
             whole = job if job.results or job.id is None else (yield from jobs.get_job(context, job.id))
