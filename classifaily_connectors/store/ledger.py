@@ -26,6 +26,8 @@ from classifaily_connectors.store.entry import Changes, Committed, Entry, Ledger
 from classifaily_connectors.store.migrations import entry, meter, run
 
 LEASE = 30.0
+_PAGE = 10_000
+"""Entries dropped in one transaction: others wait for it."""
 logger = logging.getLogger("classifaily_connectors")
 
 
@@ -117,8 +119,8 @@ class Ledger(Store):
     def end_run(self, run_id: str) -> None:
         """Say that the run has ended; claims it still holds become interrupted ones at once."""
         with self._begin() as connection:
-            now = self._now(connection)
-            connection.execute(sa.update(run).where(run.c.id == run_id).values(beat_at=now, ended_at=now))
+            # Its absence says so: a row for each call would stay for ever.
+            connection.execute(sa.delete(run).where(run.c.id == run_id))
 
     # --- paying -------------------------------------------------------------------------------
 
@@ -259,17 +261,19 @@ class Ledger(Store):
 
     def stats(self) -> LedgerStats:
         """Counts by state, in this namespace."""
+        ours = entry.c.namespace == self.namespace
+        kinds = (entry.c.state, entry.c.run_id, entry.c.job_id.is_not(None))
+        unsettled = sa.select(*kinds, sa.func.count()).where(ours, _UNSETTLED).group_by(*kinds)
         with self._begin("DEFERRED") as connection:
-            kinds = (entry.c.state, entry.c.run_id, entry.c.job_id.is_not(None))
-            ours = sa.select(*kinds, sa.func.count()).where(entry.c.namespace == self.namespace)
-            rows = connection.execute(ours.group_by(*kinds)).all()
+            rows = connection.execute(unsettled).all()
+            done = int(connection.execute(sa.select(sa.func.count()).where(ours, _SETTLED)).scalar_one())
         live = self.live_runs({each[1] for each in rows if each[0] == "open"})
         total: Counter[str] = Counter()
         for state, run_id, has_job, number in rows:
             total[state] += number
             if state == "open":
                 total["live" if run_id in live else "jobs" if has_job else "interrupted"] += number
-        return LedgerStats(total["done"], total["parked"], total["open"], total["live"], total["jobs"])
+        return LedgerStats(done, total["parked"], total["open"], total["live"], total["jobs"])
 
     def unsettled(self, limit: int | None = None) -> list[Entry]:
         """Parked entries and claims of runs that are no more, oldest first: perhaps paid, and no answer."""
@@ -282,18 +286,25 @@ class Ledger(Store):
 
     def prune(self, older_than: float) -> int:
         """Drop answers settled more than `older_than` seconds ago; unsettled entries stay. How many were dropped."""
-        dropped = 0
+        ours = (entry.c.namespace == self.namespace) & _SETTLED
+        with self._begin("DEFERRED") as connection:
+            now = self._now(connection)
+        dropped, since = 0, 0.0
         while True:
+            # From where the last part ended: what was dropped just now is still in PostgreSQL's index.
+            old = ours & (entry.c.settled_at < now - older_than) & (entry.c.settled_at >= since)
+            page = sa.select(entry.c.key, entry.c.settled_at).where(old).order_by(entry.c.settled_at).limit(_PAGE)
             with self._begin() as connection:
-                old = (entry.c.state == "done") & (entry.c.settled_at < self._now(connection) - older_than)
-                some = sa.select(entry.c.key).where(old, entry.c.namespace == self.namespace).limit(1000)
-                number = connection.execute(sa.delete(entry).where(entry.c.key.in_(some))).rowcount
-                if number == 0:
-                    owing = sa.select(entry.c.run_id).where(entry.c.state != "done")
-                    silent = run.c.beat_at < self._now(connection) - max(older_than, self.lease)
+                # Locked: what is bought anew in this moment is not old any more.
+                rows = connection.execute(page.with_for_update(skip_locked=True)).all()
+                for part in statements.slices([key for key, _settled_at in rows]):
+                    dropped += connection.execute(sa.delete(entry).where(entry.c.key.in_(part))).rowcount
+                if not rows:
+                    owing = sa.select(entry.c.run_id).where(_UNSETTLED)
+                    silent = run.c.beat_at < now - max(older_than, self.lease)
                     connection.execute(sa.delete(run).where(silent, run.c.id.not_in(owing)))
                     return dropped
-            dropped += number
+            since = rows[-1][1]
 
 
 _COLUMNS = (
@@ -305,6 +316,7 @@ _COLUMNS = (
     entry.c.job_id,
     entry.c.answer,
 )
+_SETTLED = entry.c.state == sa.literal_column("'done'")
 _UNSETTLED = entry.c.state != sa.literal_column("'done'")  # literally, so that the index of just these is used
 _MINE = (
     (entry.c.key == sa.bindparam("k"))
