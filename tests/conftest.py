@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -42,15 +43,15 @@ class Cluster:
     """A PostgreSQL of its own; it may be killed and started again on what it left."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
-        self._binaries, self._folder = binaries, folder
+        self._binaries, self.folder = binaries, folder
         user = pwd.getpwnam("postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name)
-        self._as_user: list[str] = []
+        self.as_user: list[str] = []
         if os.getuid() == 0:  # PostgreSQL refuses to run as root
             os.chown(folder, user.pw_uid, user.pw_gid)
-            self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+            self.as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
         self._data = folder / "data"
         initdb = [
-            *self._as_user,
+            *self.as_user,
             binaries / "initdb",
             "-D",
             self._data,
@@ -69,16 +70,16 @@ class Cluster:
     def start(self) -> None:
         """Returns when it answers."""
         settings = {"listen_addresses": "127.0.0.1", "port": self._port, "fsync": "on"}
-        settings["unix_socket_directories"] = str(self._folder)
+        settings["unix_socket_directories"] = str(self.folder)
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (self._folder / "log").open("ab") as log:
-            command = [*self._as_user, self._binaries / "postgres", "-D", self._data, *options]
-            self._server = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+        with (self.folder / "log").open("ab") as log:
+            command = [*self.as_user, self._binaries / "postgres", "-D", self._data, *options]
+            self._server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
         until = time.monotonic() + _START_SECONDS
         ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
         while subprocess.run(ready, check=False).returncode:
             if self._server.poll() is not None or time.monotonic() > until:
-                pytest.fail(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-500:]}")
+                pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-500:]}")
             time.sleep(0.05)
 
     def kill(self) -> None:
@@ -114,6 +115,84 @@ def _cluster() -> Iterator[Cluster]:
     finally:
         cluster.end()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Pooler:
+    """A PgBouncer in front of a cluster, with its default settings but for the mode and what `settings` say."""
+
+    def __init__(self, program: str, cluster: Cluster, folder: Path, mode: str, **settings: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        server = urlsplit(cluster.url)
+        lines = [
+            "[databases]",
+            f"* = host={server.hostname} port={server.port} user={server.username}",
+            "[pgbouncer]",
+            *("listen_addr = 127.0.0.1", f"listen_port = {port}", "auth_type = any", f"pool_mode = {mode}"),
+            *("default_pool_size = 4", "unix_socket_dir ="),
+            *(f"{name} = {value}" for name, value in settings.items()),
+        ]
+        written = folder / f"pooler-{port}.ini"
+        written.write_text("\n".join(lines))
+        written.chmod(0o644)
+        self._log = (folder / f"pooler-{port}.log").open("wb")
+        command = [*cluster.as_user, program, str(written)]
+        self._program = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log)
+        self.url = f"postgresql+psycopg://{server.username}@127.0.0.1:{port}"
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+            if self._program.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"PgBouncer did not start: {Path(self._log.name).read_text()[-500:]}")
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """At once."""
+        self._program.kill()
+        self._program.wait(timeout=60)
+        self._log.close()
+
+
+def _pgbouncer() -> str:
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    found = shutil.which("pgbouncer", path=path)
+    if found is None and os.getuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update"], check=True, capture_output=True, timeout=300)
+        install = ["apt-get", "install", "-y", "--no-install-recommends", "pgbouncer"]
+        subprocess.run(install, check=True, capture_output=True, timeout=600)
+        found = shutil.which("pgbouncer", path=path)
+    if found is None and not os.environ.get("CI"):
+        pytest.skip("NOT TESTED: no PgBouncer here, and only root can install it: apt-get install pgbouncer")
+    if found is None:
+        pytest.fail("PgBouncer is needed: apt-get install pgbouncer")
+    return found
+
+
+@pytest.fixture(scope="session")
+def poolers() -> Iterator[Callable[..., str]]:
+    """Makes an empty database behind a PgBouncer of a mode (`transaction` or `session`), and gives its store URL."""
+    program = _pgbouncer()
+    numbers = itertools.count()
+    started: dict[tuple[object, ...], Pooler] = {}
+    with _cluster() as cluster:
+        import psycopg
+
+        def make(mode: str, **settings: str) -> str:
+            key = (mode, *settings.items())
+            if key not in started:
+                started[key] = Pooler(program, cluster, cluster.folder, mode, **settings)
+            name = f"pooled_{next(numbers)}"
+            plain = cluster.url.replace("+psycopg", "")
+            with psycopg.connect(f"{plain}/postgres", autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            return f"{started[key].url}/{name}"
+
+        try:
+            yield make
+        finally:
+            for each in started.values():
+                each.end()
 
 
 @pytest.fixture

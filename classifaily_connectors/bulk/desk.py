@@ -123,8 +123,8 @@ class Desk:
             if self.run_id:
                 await self._end()
         finally:
-            self._thread.shutdown(wait=False)
-            self._reader.shutdown(wait=False)
+            for each in (self._thread, self._reader):  # which may be at work for somebody who was cancelled
+                await asyncio.to_thread(each.shutdown)
 
     async def _write_or_rescue(self, changes: Changes) -> None:
         try:

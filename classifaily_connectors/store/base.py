@@ -153,9 +153,7 @@ class Store:
     def _fail(self, error: Exception) -> NoReturn:
         if trouble_of(error).elsewhere:
             self._hang_up()  # the next connection may lead to the server that took over
-        if self._file is not None and self._file.made and self._file.seen() is None:
-            raise self._file.moved() from None
-        raise store_error(self.url, error) from None
+        raise (self._file.error(error) if self._file else store_error(self.url, error)) from None
 
     def _now(self, connection: sa.Connection) -> float:
         # One clock for all: the database's where machines share it, this machine's where it is the only one.

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from classifaily_connectors.errors import ConfigurationError, StoreError
 from classifaily_connectors.store import forks
-from classifaily_connectors.store.address import FORMS, VARIABLE, shown, store_url
+from classifaily_connectors.store.address import FORMS, SQLITE, VARIABLE, shown, store_url
 
 try:
     import sqlalchemy as sa
@@ -108,14 +108,29 @@ def open_engine(url: str | os.PathLike[str], *, alone: bool = False, file: Store
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(file or StoreFile(str(parsed.database)))
+        return _closing(_sqlite(file or StoreFile(str(parsed.database))))
     try:
         from classifaily_connectors.store.postgres import engine_for
 
-        return engine_for(parsed, alone=alone)
+        return _closing(engine_for(parsed, alone=alone))
     except ImportError:
         pass
     raise ConfigurationError("no driver for the store: pip install 'classifaily-connectors[postgres]'")
+
+
+def _closing(engine: sa.Engine) -> sa.Engine:
+    """`engine`, whose `dispose` ends also the connections that are in use: as soon as they come back."""
+
+    def on_connect(_connection: Any, entry: ConnectionPoolEntry) -> None:
+        entry.info["pool"] = engine.pool
+
+    def on_checkin(connection: Any, entry: ConnectionPoolEntry) -> None:
+        if connection is not None and entry.info["pool"] is not engine.pool:
+            connection.close()
+
+    sa_event.listen(engine, "connect", on_connect)
+    sa_event.listen(engine, "checkin", on_checkin)
+    return engine
 
 
 async def connect(url: str | sa.URL) -> AsyncConnection:
@@ -175,6 +190,11 @@ class StoreFile:
         except OSError:
             return None
         return found.st_dev, found.st_ino
+
+    def error(self, error: Exception) -> StoreError:
+        """Our error for the database's."""
+        gone = self.made and self.seen() is None
+        return self.moved() if gone else store_error(f"{SQLITE}{self.path}", error)
 
     def moved(self) -> StoreError:
         """The error for what was written into a file that is no longer the store's."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 import sqlalchemy as sa
 
 from classifaily_connectors.store import forks
-from classifaily_connectors.store.address import SQLITE
 from classifaily_connectors.store.inbox_landing import Batch, Statement, counted, told
 from classifaily_connectors.store.trouble import is_foreign, store_error, trouble_of
 
@@ -135,7 +134,7 @@ class _PutSqlite:
             if not is_foreign(error):
                 raise
             self.close()
-            raise store_error(f"{SQLITE}{self._file.path}", error) from None
+            raise self._file.error(error) from None
 
     def _put(self, arrivals: list[Arrival]) -> list[Landed]:
         if self._connection is not None and self._place != self._file.seen():
