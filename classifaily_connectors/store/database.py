@@ -112,7 +112,7 @@ def open_engine(url: str | os.PathLike[str], *, alone: bool = False, file: Store
     try:
         from classifaily_connectors.store.postgres import engine_for
 
-        return _closing(engine_for(parsed, alone=alone))
+        return engine_for(parsed, alone=alone)
     except ImportError:
         pass
     raise ConfigurationError("no driver for the store: pip install 'classifaily-connectors[postgres]'")

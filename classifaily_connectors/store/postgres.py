@@ -8,6 +8,7 @@ too long is hung up on, because behind a proxy the kernel never notices that a c
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import time
@@ -108,7 +109,9 @@ def engine_for(url: sa.URL, *, alone: bool) -> sa.Engine:
         connection.exec_driver_sql(at.begin)
 
     def connect(_dialect: sa.Dialect, _entry: ConnectionPoolEntry, _words: Any, _options: Any) -> PatientConnection:
-        return PatientConnection.connect(*at.words, **at.options)
+        connection = PatientConnection.connect(*at.words, **at.options)
+        connection.process = os.getpid()
+        return connection
 
     sa_event.listen(engine, "do_connect", connect)
     if at.particular or not alone:
@@ -141,6 +144,11 @@ class PatientConnection(psycopg.Connection[Any]):
     """Gives up when the server has been silent for `patience` seconds."""
 
     patience: float | None = PATIENCE
+    process = 0
+
+    def __del__(self, *_warn: Any) -> None:
+        if self.process == os.getpid():  # a child leaves its parent's connections to it, and that is as it should be
+            super().__del__()
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """See psycopg, whose own wait cannot be told to end."""

@@ -1,4 +1,4 @@
-"""Behind a pooler, which gives each transaction another connection: the ledger, the inbox, a receiver's lane and waiting."""
+"""Behind a pooler, which gives each transaction another connection: ledger, inbox, a receiver's lane, and waiting."""
 
 from __future__ import annotations
 

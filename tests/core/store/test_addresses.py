@@ -1,4 +1,4 @@
-"""A store is given as people write it: read as it is meant, or refused with the right form, and its password is not shown."""
+"""A store is given as people write it: read as it is meant, or refused with the right form; no password is shown."""
 
 from __future__ import annotations
 
