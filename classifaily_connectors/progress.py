@@ -31,7 +31,7 @@ class TerminalProgress:
         console = console or Console(stderr=True)
         self._bar = Bar(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a file may be called "[draft].csv"
             BarColumn(bar_width=None),
             TextColumn("{task.fields[share]}", justify="right"),
             _Counts(),

@@ -7,6 +7,8 @@ client, as a client speaks to one address.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,3 +21,21 @@ def proxy_for(base_url: str) -> str | None:
     if not proxy or proxy_bypass(target.netloc):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+class Tunnel:
+    """Whether a request left for the API: what breaks off while the tunnel is asked for was never sent."""
+
+    def __init__(self, proxy: str) -> None:
+        parts = urlsplit(proxy)
+        self.proxy = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.sent = False
+
+    def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of a step of httpcore's."""
+        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            self.sent = True
+
+    async def anote(self, event: str, info: Mapping[str, Any]) -> None:
+        """The same on an event loop."""
+        self.note(event, info)

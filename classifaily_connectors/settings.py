@@ -28,6 +28,10 @@ STORE_FILE = "classifaily.db"
 MAX_TIMEOUT = 1e9
 """Seconds: sockets overflow a little above."""
 
+PROXY_VARIABLES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+_DOCUMENTED = {urlsplit(each).hostname: urlsplit(each).path for each in (BASE_URL, OTHER_BASE_URL)}
+_ENDPOINTS = ("/classify", "/batch", "/schemas", "/jobs", "/usage", "/webhooks")
+
 logger = logging.getLogger("classifaily_connectors")
 
 
@@ -124,6 +128,11 @@ def checked_base_url(url: str) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         shown = _redacted(host)
         raise ConfigurationError(f"base_url must be https: the key would cross the network in the clear to {shown}")
+    if trimmed.endswith(_ENDPOINTS):
+        raise ConfigurationError(f"base_url ends in an endpoint: leave out /{trimmed.rpartition('/')[2]}")
+    path = _DOCUMENTED.get(host)
+    if path is not None and parts.path != path:
+        raise ConfigurationError(f"base_url has another path than the API: it is {parts.scheme}://{host}{path}")
     return trimmed
 
 

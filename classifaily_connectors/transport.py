@@ -32,7 +32,7 @@ import httpx
 from classifaily_connectors._version import __version__
 from classifaily_connectors.errors import ClassifailyError, ConfigurationError
 from classifaily_connectors.operations.effects import Lost, Reply, Sleep, name_of
-from classifaily_connectors.proxies import proxy_for
+from classifaily_connectors.proxies import Tunnel, proxy_for
 from classifaily_connectors.telemetry import span
 
 if TYPE_CHECKING:
@@ -63,7 +63,12 @@ _url = functools.lru_cache(maxsize=64)(httpx.URL)
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
     # 25 ms to build; one serves every connection of the process.
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # also ssl.SSLError
+        problem = error.strerror or type(error).__name__
+    names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+    raise ConfigurationError(f"{' or '.join(names) or 'the certificates of this machine'} cannot be used: {problem}")
 
 
 _LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE)
@@ -191,16 +196,23 @@ class _Wire:
         )
         self._json_headers = httpx.Headers([*self._headers.raw, (b"Content-Type", b"application/json")])
         self._closed = False
+        self._proxy = proxy_for(settings.base_url)
 
-    def _request(self, send: Send) -> httpx.Request:
+    def _request(self, send: Send, trace: Callable[..., object] | None = None) -> httpx.Request:
         query = f"?{urlencode(send.params)}" if send.params else ""
         return httpx.Request(
             send.method,
             _url(f"{self.settings.base_url}{send.path}{query}"),
             headers=self._headers if send.body is None else self._json_headers,
             content=send.body,
-            extensions={"timeout": {"connect": CONNECT_TIMEOUT, "write": WRITE_TIMEOUT, "read": send.timeout}},
+            extensions={
+                "timeout": {"connect": CONNECT_TIMEOUT, "write": WRITE_TIMEOUT, "read": send.timeout},
+                **({"trace": trace} if trace else {}),
+            },
         )
+
+    def _tunnel(self) -> Tunnel | None:
+        return Tunnel(self._proxy) if self._proxy is not None else None  # the direct way needs no following
 
     def for_loop(self) -> AsyncTransport:
         """The same address and key for an event loop: what a bulk run drives in a thread of its own."""
@@ -225,11 +237,13 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
     return b"".join(chunks)
 
 
-def _lost(error: Exception, started: float) -> Lost:
-    reason = type(error).__name__
+def _lost(error: Exception, started: float, tunnel: Tunnel | None) -> Lost:
+    elapsed, reason = time.monotonic() - started, type(error).__name__
+    if tunnel is not None and not tunnel.sent:
+        words = str(error) if isinstance(error, httpx.ProxyError | httpx.ConnectError) else ""
+        return Lost("not_sent", f"the proxy did not let the request through ({words or reason})", elapsed, tunnel.proxy)
     if isinstance(error, httpx.ConnectError) and str(error):
         reason = str(error)
-    elapsed = time.monotonic() - started
     return Lost("not_sent" if isinstance(error, _NOT_SENT) else "unknown", reason, elapsed)
 
 
@@ -284,17 +298,17 @@ class SyncTransport(_Wire):
                 answer = self._exchange(step)
 
     def _exchange(self, send: Send) -> Answer:
-        started = time.monotonic()
+        started, tunnel = time.monotonic(), self._tunnel()
         try:
             with self._open_lanes().lane() as lane:
                 started = time.monotonic()  # not before: waiting for a lane is not the server's fault
-                response = lane.handle_request(self._request(send))
+                response = lane.handle_request(self._request(send, None if tunnel is None else tunnel.note))
                 try:
                     body = _read(response, time.monotonic() + send.timeout)
                 finally:
                     response.close()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            return _lost(error, started)
+            return _lost(error, started, tunnel)
         except BaseException as error:  # noqa: BLE001  # an interrupt, or a bug of httpx
             raise _bare(error) from None
         return Reply(response.status_code, response.headers, body, time.monotonic() - started)
@@ -350,20 +364,22 @@ class AsyncTransport(_Wire):
                 answer = await self._exchange(step)
 
     async def _exchange(self, send: Send) -> Answer:
-        started = time.monotonic()
+        started, tunnel = time.monotonic(), self._tunnel()
         try:
             lanes = await self._open_lanes()
             async with lanes.lane() as lane:
                 started = time.monotonic()
                 async with asyncio.timeout(CONNECT_TIMEOUT + WRITE_TIMEOUT + send.timeout) as clock:
-                    response = await lane.handle_async_request(self._request(send))
+                    response = await lane.handle_async_request(
+                        self._request(send, None if tunnel is None else tunnel.anote)
+                    )
                     clock.reschedule(asyncio.get_running_loop().time() + send.timeout)
                     try:
                         body = await response.aread()
                     finally:
                         await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
-            return _lost(error, started)
+            return _lost(error, started, tunnel)
         except BaseException as error:  # noqa: BLE001  # a cancellation, an interrupt, or a bug of httpx
             raise _bare(error) from None
         return Reply(response.status_code, response.headers, body, time.monotonic() - started)

@@ -5,12 +5,16 @@ The law of this package: a command reads its arguments, calls the library and pr
 
 from __future__ import annotations
 
+from typing import Annotated
+
 try:
     import typer
 except ModuleNotFoundError as error:
     raise ImportError(
         f"the command line needs {error.name}: pip install 'classifaily-connectors[cli]'", name=error.name
     ) from error
+
+from classifaily_connectors._version import __version__
 
 from .account import doctor as _doctor
 from .account import usage as _usage
@@ -29,6 +33,16 @@ main = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # a local may hold the API key
 )
+
+
+@main.callback(invoke_without_command=True)
+def _options(
+    *,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"classifaily {__version__}")
+        raise typer.Exit
 
 
 main.command("classify")(_classify)

@@ -47,7 +47,7 @@ def show(console: Console, result: TableResult) -> None:
     stats = result.stats
     speed = stats.rows / stats.seconds if stats.seconds else 0.0
     took = f"in {duration(stats.seconds)} ({speed:,.0f}/s)"
-    console.print(f"[bold]{counted(stats.rows, 'row')}[/] {took} to {result.output}")
+    console.print(f"[bold]{counted(stats.rows, 'row')}[/] {took} to {escape(str(result.output))}")
     parts = [
         f"[cyan]{stats.billed:,} billed[/]",
         f"[green]{stats.reused:,} reused[/]",

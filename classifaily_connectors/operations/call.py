@@ -27,7 +27,7 @@ from classifaily_connectors.errors import (
 from classifaily_connectors.models import Count, Instant, Model, as_map
 from classifaily_connectors.operations.effects import Lost, Reply, Send, Sleep
 from classifaily_connectors.retry import QUOTA, UNAVAILABLE, repeatable
-from classifaily_connectors.settings import BASE_URL_HINT
+from classifaily_connectors.settings import BASE_URL_HINT, PROXY_VARIABLES
 
 if TYPE_CHECKING:
     from classifaily_connectors.operations.context import Context
@@ -40,6 +40,7 @@ Reader = Callable[[Any], T]
 
 _UNSURE_GATEWAY = (502, 504)
 _ENDED_WELL = range(200, 300)
+_NOT_FOUND, _TOO_LARGE = 404, 413
 _REDIRECTED = range(300, 400)
 _SERVER_FAILED = range(500, 1000)
 
@@ -81,7 +82,7 @@ def call(context: Context, send: Send, read: Reader[T]) -> Operation[T]:
             value = _read(answer.body, read)
             if not isinstance(value, _Unreadable):
                 return value
-        trouble = _judge(answer, once=send.once, max_retry_after=policy.max_retry_after)
+        trouble = _judge(answer, send, max_retry_after=policy.max_retry_after)
         pause = policy.delay(attempt, trouble.retry_after)
         elapsed += answer.elapsed + pause
         attempt += 1
@@ -108,7 +109,8 @@ def _read(body: bytes, read: Reader[T]) -> T | _Unreadable:
         return _Unreadable()
 
 
-def _judge(answer: Answer, *, once: bool, max_retry_after: float) -> _Trouble:
+def _judge(answer: Answer, send: Send, *, max_retry_after: float) -> _Trouble:
+    once = send.once
     if isinstance(answer, Lost):
         return _lost(answer, once=once)
     status = answer.status
@@ -121,12 +123,13 @@ def _judge(answer: Answer, *, once: bool, max_retry_after: float) -> _Trouble:
     unsigned = envelope is None and status != UNAVAILABLE
     if status in _SERVER_FAILED and (unsigned or status in _UNSURE_GATEWAY):
         return _unsure(status, f"a gateway answered HTTP {status} in the API's place", once=once)
-    return _refused(answer, envelope, max_retry_after)
+    return _refused(answer, envelope, max_retry_after, size=len(send.body or b""))
 
 
 def _lost(lost: Lost, *, once: bool) -> _Trouble:
     if lost.outcome == "not_sent":
-        return _Trouble(NotSentError(f"could not connect: {lost.reason}. {BASE_URL_HINT}"), "not_sent")
+        hint = f"The proxy is {lost.proxy}: check {PROXY_VARIABLES}" if lost.proxy else BASE_URL_HINT
+        return _Trouble(NotSentError(f"could not connect: {lost.reason}. {hint}"), "not_sent")
     return _unsure(None, f"no complete answer: {lost.reason}", once=once)
 
 
@@ -137,12 +140,12 @@ def _unsure(status: int | None, what: str, *, once: bool) -> _Trouble:
     return _Trouble(ServerError(what, status=status, outcome="unknown"), "unknown", status)
 
 
-def _refused(reply: Reply, envelope: Mapping[str, Any] | None, max_retry_after: float) -> _Trouble:
+def _refused(reply: Reply, envelope: Mapping[str, Any] | None, max_retry_after: float, *, size: int) -> _Trouble:
     error = envelope or {}
     code = error["code"] if isinstance(error.get("code"), str) else None
-    message = str(error.get("message") or "the server gave no reason")
-    if envelope is None and _html(reply):
-        message = f"a web page came instead of the API's JSON. {BASE_URL_HINT}"
+    message = str(error.get("message") or _unexplained(reply, envelope))
+    if reply.status == _TOO_LARGE:
+        message = f"{message}: the request has {size:,} bytes, and servers commonly take 1,048,576; shorten the input"
     retry_after = _retry_after(reply.headers)
     kind = error_class(reply.status, code)
     if kind is QuotaExceededError and retry_after is not None and retry_after <= max_retry_after:
@@ -161,6 +164,14 @@ def _refused(reply: Reply, envelope: Mapping[str, Any] | None, max_retry_after: 
         retry_after=retry_after if reply.status in (QUOTA, UNAVAILABLE) else None,
     )
     return _Trouble(built, outcome, reply.status, code, built.retry_after)
+
+
+def _unexplained(reply: Reply, envelope: Mapping[str, Any] | None) -> str:
+    if envelope is None and _html(reply):
+        return f"a web page came instead of the API's JSON. {BASE_URL_HINT}"
+    if envelope is None and reply.status == _NOT_FOUND:
+        return f"there is no API at this address. {BASE_URL_HINT}"
+    return "the request is too large" if reply.status == _TOO_LARGE else "the server gave no reason"
 
 
 def _envelope(body: bytes) -> dict[str, Any] | None:

@@ -52,6 +52,8 @@ class Lost:
     outcome: Literal["not_sent", "unknown"]
     reason: str
     elapsed: float = 0.0
+    proxy: str | None = None
+    """The proxy that did not let the request through, without its password."""
 
 
 Answer = Reply | Lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socketserver
 import ssl
 import threading
 import time
@@ -361,6 +362,57 @@ def test_a_proxy_never_sees_the_key(
     assert len(watched.heard) == 3, "what was surely not sent is tried again"
     assert watched.heard[0].startswith("CONNECT api.classifaily.test:443 HTTP/1.1\n")
     assert caller.settings["api_key"] not in "".join(watched.heard)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+            "407 Proxy Authentication Required",
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 Forbidden"),
+        (b"HTTP/1.1 200 Connection established\r\n\r\n", "ConnectError|SSL|EOF"),
+        (b"HTTP/1.1 200 Conn", "RemoteProtocolError"),
+        (b"nonsense", "RemoteProtocolError"),
+        (b"", "RemoteProtocolError|ReadError"),
+    ],
+)
+def test_what_breaks_off_before_the_tunnel_stands_was_never_sent(
+    answer: bytes, said: str, environment: pytest.MonkeyPatch, caller: Caller
+) -> None:
+    """Nothing was paid, so it is tried again; the proxy is named, its password is not."""
+    heard: list[bytes] = []
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            heard.append(self.request.recv(4096))
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        environment.setenv("HTTPS_PROXY", f"http://user:secret-word@{address}")
+        caller.settings["base_url"] = "https://api.classifaily.test/v1"
+        with pytest.raises(cc.NotSentError, match=said) as caught:
+            caller(classify)
+        server.shutdown()
+    assert f"The proxy is http://{address}: check HTTPS_PROXY" in str(caught.value)
+    assert "secret-word" not in str(caught.value)
+    assert len(heard) == 3
+    assert all(each.startswith(b"CONNECT ") for each in heard)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE"])
+def test_certificates_that_are_not_there_name_the_variable(
+    variable: str, environment: pytest.MonkeyPatch, tmp_path: Path, caller: Caller
+) -> None:
+    environment.delenv("SSL_CERT_DIR", raising=False)
+    environment.setenv(variable, str(tmp_path / "none.pem"))
+    transport._ssl_context.cache_clear()
+    caller.settings["base_url"] = "https://127.0.0.1:9/v1"
+    with pytest.raises(cc.ConfigurationError, match=f"{variable} cannot be used: No such file"):
+        caller(classify)
 
 
 def test_another_schemes_proxy_is_not_used(

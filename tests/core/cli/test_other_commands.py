@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from classifaily_connectors import ClassifailyClient, OutcomeUnknownError, submit_once
+from classifaily_connectors import ClassifailyClient, OutcomeUnknownError, __version__, submit_once
 from classifaily_connectors.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -122,3 +122,28 @@ def test_doctor_sees_an_exhausted_quota_and_open_questions(run: Any, sandbox: Sa
     sandbox.add_key("cai_live_" + "9" * 40, plan="starter", used=10_000)
     found = run("doctor", "--json", env={"CLASSIFAILY_KEY": "cai_live_" + "9" * 40})
     assert (found.code, levels(found)["quota"]) == (1, "bad")
+
+
+def test_the_version(run: Any) -> None:
+    ended = run("--version")
+    assert (ended.code, ended.out) == (0, f"classifaily {__version__}\n")
+
+
+def test_names_with_brackets_are_shown_and_written(run: Any, tickets: Path, tmp_path: Path) -> None:
+    """Brackets are markup to the library that colours what is printed."""
+    (tmp_path / "x[").mkdir()
+    for name in ("o [draft].csv", "x[/y].csv"):
+        ended = run("classify", tickets, *ASK, "-o", name)
+        assert ended.code == 0, ended.err
+        assert name in ended.out
+        assert (tmp_path / name).exists()
+
+
+def test_a_wrong_certificate_file_is_named(run: Any, tmp_path: Path) -> None:
+    env = {
+        "SSL_CERT_FILE": str(tmp_path / "none.pem"),
+        "CLASSIFAILY_BASE_URL": "https://127.0.0.1:9/v1",
+        "SSL_CERT_DIR": None,
+    }
+    ended = run("usage", env=env)
+    assert (ended.code, ended.err) == (2, "error: SSL_CERT_FILE cannot be used: No such file or directory\n")
