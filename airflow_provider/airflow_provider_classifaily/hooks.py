@@ -73,6 +73,24 @@ class ClassifailyHook(BaseHook):
         file in AIRFLOW_HOME."""
         return self._settings().store()
 
+    def doubts_about(self, ledger: str) -> list[str]:
+        """Why what is paid into this ledger may be paid again by the next run: its disk does not last, or other
+        machines have another one. Empty when nothing speaks for it."""
+        from classifaily_connectors.redaction import shown_url
+        from classifaily_connectors.store.lifetime import ends_with_run
+
+        found: list[str] = []
+        ends = ends_with_run(ledger)
+        if ends is not None:
+            found.append(f"the ledger {shown_url(ledger)} may be gone before the next run ({ends})")
+        elsewhere = [each for each in _executors() if each.rpartition(".")[2] not in _ONE_MACHINE]
+        if elsewhere and ledger.startswith("sqlite"):
+            found.append(f"the ledger {shown_url(ledger)} is a file of this machine, and {elsewhere[0]} uses several")
+        return [
+            f"{each}: what is paid now would be paid again. Set the connection's store_url to a PostgreSQL"
+            for each in found
+        ]
+
     def deliveries(self, source: str) -> Deliveries:
         """Where webhooks of `source` are looked for, as arguments of the core's waiting functions: the connection's
         `receiver_url`, else the store itself."""
@@ -147,6 +165,17 @@ class ClassifailyHook(BaseHook):
                 await _amask(secret)
             self._say_what_is_not_used()
         return self._known
+
+
+_ONE_MACHINE = ("LocalExecutor", "SequentialExecutor", "DebugExecutor")
+
+
+def _executors() -> list[str]:
+    """The executors this Airflow has; one may have an alias, and belong to a team."""
+    from airflow.providers.common.compat.sdk import conf
+
+    said = str(conf.get("core", "executor", fallback="") or "")
+    return [name for each in said.replace(";", ",").split(",") if (name := each.rpartition(":")[2].strip())]
 
 
 class Deliveries(TypedDict):

@@ -245,6 +245,27 @@ def test_a_key_never_goes_to_an_address_from_the_environment(
     assert "CLASSIFAILY_BASE_URL" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize(
+    ("executor", "ledger", "doubt"),
+    [
+        ("LocalExecutor", "sqlite:////srv/labels.db", None),
+        ("CeleryExecutor", "sqlite:////srv/labels.db", "CeleryExecutor uses several"),
+        ("LocalExecutor,airflow.executors.KubernetesExecutor", "sqlite:////srv/labels.db", "KubernetesExecutor uses"),
+        ("CeleryExecutor", "postgresql+psycopg://u:hidden@db/labels", None),
+        ("LocalExecutor", "sqlite:////tmp/labels.db", "may be gone before the next run"),
+    ],
+)
+def test_a_ledger_that_the_next_run_may_not_have_is_doubted(
+    connected: Sandbox, monkeypatch: pytest.MonkeyPatch, executor: str, ledger: str, doubt: str | None
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    monkeypatch.setattr("classifaily_connectors.store.lifetime.file_system", lambda folder: "ext4")
+    found = ClassifailyHook().doubts_about(ledger)
+    assert bool(found) == (doubt is not None)
+    assert doubt is None or (doubt in found[0] and "would be paid again" in found[0])
+    assert "hidden" not in str(found)
+
+
 def test_two_ports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"conn_type": "classifaily", "password": KEY, "host": "http://127.0.0.1:1/v1", "port": 2}
     works, message = connect(monkeypatch, given).test_connection()

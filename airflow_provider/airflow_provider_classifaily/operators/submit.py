@@ -87,10 +87,13 @@ class ClassifailySubmitOperator(ClassifailyOperator):
             check_refresh(self.refresh, (True, False))
             check_ledger(self._ledger)
             check_repetition({"refresh": self.refresh}, attempt=self._attempt(context))
+            ledger = self._ledger or hook.store_url()
+            for doubt in hook.doubts_about(ledger):
+                self.log.warning("%s", doubt)
             job = submit_once(
                 hook.get_conn(),
                 cast("str", self.input),
-                ledger=self._ledger or hook.store_url(),
+                ledger=ledger,
                 identity=self.identity or None,
                 scope=self._scope(context),
                 on_unknown=cast("Any", self.on_unknown),

@@ -155,6 +155,8 @@ class ClassifailyTableOperator(ClassifailyOperator):
             check_ledger(self._ledger)
             check_repetition(options, attempt=self._attempt(context))
             url: str | None = None if self._ledger is False else self._ledger or hook.store_url()
+            for doubt in hook.doubts_about(url) if url else ():
+                self.log.warning("%s", doubt)
             stack.enter_context(self._accounted(context, url))
             stack.enter_context(self._killable())
             result = classify_table(
