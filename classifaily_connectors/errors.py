@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from classifaily_connectors.bulk.progress import BulkStats
+
 Outcome = Literal["not_sent", "rejected", "failed", "unknown"]
 """What is known of a request that brought no result: `not_sent` (nothing left this machine), `rejected` (refused,
 not billed), `failed` (the server reports an error of its own) or `unknown` (it may have been executed and billed)."""
@@ -44,16 +46,28 @@ not billed), `failed` (the server reports an error of its own) or `unknown` (it 
 class ClassifailyError(Exception):
     """The base of every error of this package.
 
-    `outcome` says whether the request can have been executed; None where no request is concerned. `stats` is what a
-    table's run had done when it ended so (a `BulkStats`); None for other calls, and where nothing was bought yet.
+    `outcome` says whether the request can have been executed; None where no request is concerned. `stats` are the
+    counts of the bulk or table run that ended in it, None elsewhere; with them its text says what was billed, where the
+    answers are kept and what running the same again costs.
     """
 
     outcome: Outcome | None = None
-    stats: Any = None
+    stats: BulkStats | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def __str__(self) -> str:
+        return self._text() if self.stats is None else f"{self._text()}. {self.stats.ending(self._unkept)}"
+
+    def _text(self) -> str:
+        return self.message
+
+    @property
+    def _unkept(self) -> int:
+        """How many answers that were paid for are not where the ledger is."""
+        return 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own pickling calls cls(*args), which fails for every class with keyword-only arguments.
@@ -104,7 +118,7 @@ class APIError(ClassifailyError):
         self.resets_at = resets_at
         self.retry_after = retry_after
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         if self.status is None:
             return self.message
         return f"{self.message} (HTTP {self.status}{f', {self.code}' if self.code else ''})"
@@ -196,9 +210,10 @@ class JobTimeoutError(ClassifailyError):
 
 
 class BudgetExceededError(ClassifailyError):
-    """A limit of your own (`max_requests`, `reserve`) would have been crossed; nothing was sent.
+    """A limit of your own (`max_requests`, `reserve`), or what is left of the month's quota, would have been crossed.
 
-    `needed` and `available` count requests; `resets_at` is when the API's quota starts anew.
+    `needed` and `available` count requests of the whole run; `resets_at` is when the API's quota starts anew. Where
+    the need is known nothing was sent; `stats` say what was billed where it was not.
     """
 
     outcome: Outcome | None = "not_sent"
@@ -245,6 +260,10 @@ class StoreError(ClassifailyError):
         self.passing = passing
         self.unwritten = unwritten
         self.rescue = rescue
+
+    @property
+    def _unkept(self) -> int:
+        return self.unwritten
 
 
 class StoreUnavailableError(StoreError, ConfigurationError):

@@ -30,12 +30,14 @@ logger = logging.getLogger("classifaily_connectors")
 
 
 class Book(Protocol):
-    """What keeps entries: the SQL `Ledger`, or `MemoryBook`. `durable` ones outlive the run."""
+    """What keeps entries: the SQL `Ledger`, or `MemoryBook`. `durable` ones outlive the run, and have a `place`."""
 
     lease: float
     namespace: str
     durable: bool
 
+    @property
+    def place(self) -> str | None: ...
     def now(self) -> float: ...
     def lookup(self, keys: Collection[bytes]) -> dict[bytes, Entry]: ...
     def live_runs(self, run_ids: Collection[str]) -> set[str]: ...

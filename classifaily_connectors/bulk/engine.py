@@ -147,7 +147,8 @@ class Engine:
         self._changed.set()
 
     async def take(self) -> list[Row] | None:
-        """The rows that are ready, at least one; None when all have been given out.
+        """The rows that are ready; None when all have been given out. There are none while the buying has to wait for
+        somebody who goes through the rows first: see `begin_buying`.
 
         Raises what ended the run early, once everything under way has landed and been given out.
         """
@@ -165,11 +166,18 @@ class Engine:
             if self._ended and self._given_out == self._taken_in:
                 self.stats.check()
                 return None
+            if self.sender.undecided:
+                return []
             self._dispatch()
             stuck = self._ended or not self.room
             if stuck and not (self._paying or self._watching or self._ready):
                 raise RuntimeError(f"{self._taken_in - self._given_out} rows were lost on their way: a defect")
             await self._change()
+
+    def begin_buying(self) -> None:
+        """Buy from now on: what all rows need was found to be within what may be bought."""
+        self.sender.prepared, self.sender.undecided = True, False
+        self._changed.set()
 
     async def stop(self, patience: float) -> int:
         """Send nothing more, wait up to `patience` seconds for what is under way; how many keys stay open."""
@@ -225,7 +233,8 @@ class Engine:
         leader, *followers = self._leave(key)
         self._put(self._row(leader, verdict, source), leader.size)
         for unit in followers:
-            self._put(self._row(unit, verdict, "duplicate"), unit.size)
+            # Equal to what was there before is there before: else the numbers of a rerun hung on who met whom.
+            self._put(self._row(unit, verdict, "duplicate" if source == "api" else source), unit.size)
 
     def close_without(self, key: bytes, status: Status, error: str) -> None:
         """Give out the rows of `key` without a verdict."""
@@ -278,7 +287,7 @@ class Engine:
         for unit in units:
             self.recovery.place(unit, found.get(unit.key))
         if self.basket:
-            await self.sender.prepare()
+            await self.sender.get_ready()
             self._dispatch()
 
     async def _lighten(self) -> None:
@@ -296,8 +305,8 @@ class Engine:
     def _dispatch(self, *, hurry: bool = False) -> None:
         """Send full batches; also one that is not, when nothing else is under way or no more rows can join it."""
         if not self.sender.prepared:
-            if self.basket and self.fatal is None and not self._paying:
-                self._start(self.sender.prepare(), self._paying)
+            if self.basket and self.fatal is None and not self._paying and not self.sender.undecided:
+                self._start(self.sender.get_ready(), self._paying)
             return
         while self.basket and not self.ending and self.limiter.free:
             full = len(self.basket) >= self.batch_size or self._basket_bytes >= MAX_BATCH_BYTES

@@ -22,6 +22,7 @@ class MemoryBook:
     lease = 3600.0
     namespace = ""
     durable = False
+    place = None
 
     def __init__(self) -> None:
         # Most keys are done: their answer alone is kept, because a run may have millions.

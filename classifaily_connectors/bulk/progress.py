@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 _EVERY = 0.1
 
 
+def counted(requests: int) -> str:
+    """`1 request`, `20 requests`."""
+    return f"{requests} request{'' if requests == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A moment of a run; counts are rows, `rate` is rows a second, `eta` seconds (None when the total is unknown).
 
-    `done` is all rows settled; `billed` those bought now, `reused` those the ledger knew, `duplicate` those equal to
-    another row of the run; `unknown` may have been paid without an answer. `remaining` is the month's quota.
+    `done` is all rows settled; `billed` those bought now, `reused` those answered before, `duplicate` those equal to a
+    row bought now; `unknown` may have been paid without an answer. `remaining` is the month's quota.
     """
 
     done: int
@@ -40,9 +45,13 @@ class Progress:
 
 @dataclass(slots=True)
 class BulkStats:
-    """What a run did, by row. `billed` were bought, `reused` and `duplicate` cost nothing, `unknown` may have cost.
+    """What a run did, by row. `billed` were bought; `reused` were answered before this run and `duplicate` are equal to
+    a row that this run bought, both cost nothing; `unknown` may have cost.
 
-    `remaining` estimates the month's quota afterwards, None when unlimited or not asked for.
+    `remaining` estimates the month's quota afterwards, None when unlimited or not asked for. `ledger` is the address of
+    the ledger that keeps the answers, without a password, None when only memory does; `output` the table beside which
+    rows that came back are kept until it is complete, None when there is none. `foreseen` is how many requests the run
+    was found to need where that had to be known before its first purchase. `limit` says what ended the buying early.
     """
 
     total: int | None = None
@@ -54,6 +63,12 @@ class BulkStats:
     reused: int = 0
     duplicate: int = 0
     remaining: int | None = None
+    ledger: str | None = None
+    output: str | None = None
+    foreseen: int | None = None
+    limit: str | None = None
+    pays_anew: bool = False
+    """Whether the same call pays again for what the ledger knows, as with `refresh=True`."""
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     _reported: float = 0.0
@@ -77,6 +92,40 @@ class BulkStats:
     def error_ratio(self) -> float:
         """The share of rows that have no answer, from 0 to 1."""
         return self.errors / self.rows if self.rows else 0.0
+
+    @property
+    def rerun(self) -> int | None:
+        """The most requests that the same call would pay for again; None when that cannot be told."""
+        bought, answered = self.foreseen, self.reused + self.statuses["skipped"]
+        if self.ledger is None and self.output is None:  # everything again
+            return self._rows_left(self.statuses["skipped"]) if bought is None else bought
+        settled = self.billed + self.unknown
+        if bought is not None and self.ledger is not None:
+            return bought if self.pays_anew else max(0, bought - settled)
+        return self._rows_left(answered if self.pays_anew else answered + settled + self.duplicate)
+
+    def _rows_left(self, answered: int) -> int | None:
+        return None if self.total is None else max(0, self.total - answered)
+
+    def ending(self, unkept: int = 0) -> str:
+        """What a run that ended now has billed, where its answers are kept, and what running the same again costs.
+
+        `unkept` of the billed answers are not in the ledger.
+        """
+        doubt = f", and {counted(self.unknown)} may have been billed without an answer" if self.unknown else ""
+        rerun = self.rerun
+        if not self.billed:
+            return f"Nothing was billed{doubt}"
+        bill = f"{counted(self.billed)} {'was' if self.billed == 1 else 'were'} billed{doubt}"
+        if self.ledger is None and self.output is None:
+            cost = "for everything again" if rerun is None else f"again, for {rerun} at most"
+            return f"{bill}. Their answers are not kept, as there is no ledger: running the same again pays {cost}"
+        place = f"kept beside {self.output}" if self.ledger is None else f"kept in {self.ledger}"
+        whose = f"The answers of {self.billed - unkept}" if unkept else "Their answers"
+        if self.pays_anew:
+            return f"{bill}. {whose} are {place}, but with refresh=True running the same again pays again"
+        cost = "the rest" if rerun is None else f"{rerun} more at most"
+        return f"{bill}. {whose} are {place}: running the same again pays for {cost}"
 
     def count(self, row: Row) -> None:
         """Add one settled row."""

@@ -36,8 +36,9 @@ class Row(Generic[L_co]):
     `index` counts from 0 in the order of the input; `columns` is the mapping that was given, or None for a bare text.
     `status` is completed, failed (the API could not), unknown (perhaps paid, answer lost), skipped (nothing to
     classify) or uncovered (the budget ended before). `source` tells a paid answer (api) from one that was there
-    before (ledger) or belongs to an equal row of this run (duplicate); None when there is no answer. `label` is a
-    member where the categories were an Enum, and then None when the answer is outside the set, which is for review.
+    before (ledger) or belongs to an equal row that this run bought (duplicate); None when there is no answer. `label`
+    is a member where the categories were an Enum, and then None when the answer is outside the set, which is for
+    review.
     """
 
     index: int

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from classifaily_connectors.bulk.progress import BulkStats
+from classifaily_connectors.bulk.endings import Told
 from classifaily_connectors.bulk.runner import Handover, Runner
 from classifaily_connectors.bulk.source import Pump, Rows, Tap, aparts, parts
 from classifaily_connectors.bulk.waiting import arrived, check_loop, outlast
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from classifaily_connectors.bulk.engine import Engine
     from classifaily_connectors.bulk.plan import Plan
+    from classifaily_connectors.bulk.progress import BulkStats
     from classifaily_connectors.bulk.rows import Row
     from classifaily_connectors.bulk.session import Request
     from classifaily_connectors.transport import AsyncTransport, SyncTransport
@@ -39,14 +40,13 @@ class _Run(Generic[L_co]):
     def __init__(self, request: Request, transport: SyncTransport | AsyncTransport) -> None:
         self._request = request
         self._transport = transport
-        self._stats = BulkStats(total=request.options.total)
         self._runner: Runner | None = None
         self._ready: deque[Row[Any]] = deque()
 
     @property
     def stats(self) -> BulkStats:
         """What has been done so far; complete at the end."""
-        return self._stats
+        return self._request.stats
 
     @property
     def leftover(self) -> list[Row[L_co]]:
@@ -64,13 +64,12 @@ class _Run(Generic[L_co]):
         if self._runner is not None:
             raise refuse("a bulk run can be gone through once: call classify_many again for another")
         self._runner = Runner(self._request, self._transport.for_loop, self._transport)
-        self._stats = self._runner.stats
         return self._runner
 
     def _report(self, runner: Runner, *, last: bool = False) -> None:
         """Tell the caller's `progress`, from the caller's own thread or task; an error of it ends the run."""
         try:
-            self._stats.report(self._request.options.progress, time.monotonic(), last=last)
+            self._request.stats.report(self._request.options.progress, time.monotonic(), last=last)
         except Exception as error:
             if last:
                 raise
@@ -98,35 +97,35 @@ class AsyncBulkRun(_Run[L_co]):
         left = _Left(runner)
         rows, ready, pump = self._request.rows, self._ready, None
         source = None if isinstance(rows, AsyncIterable) else Tap(rows)
-        try:
-            engine = await arrived(runner.submit(runner.session.open))
-            rehearsal = self._request.rehearsal
-            if rehearsal is not None:
-                await _hand(runner, runner.session.guard, rehearsal)
-            if isinstance(rows, AsyncIterable):
-                pump = Pump(runner, engine, rows)
-                pump.start()
-            while True:
-                while source is not None and not engine.ending and engine.room and not engine.has_rows:
-                    pulled = self._pull(runner, source, engine)
-                    if pulled is None:
-                        source = None
-                    else:
-                        await arrived(runner.submit(partial(engine.feed, pulled[0], slow=pulled[1])))
-                    self._report(runner)
-                found = await arrived(runner.take())
-                ready.extend(found or ())
-                runner.taken()
-                self._report(runner, last=found is None)
-                if found is None:
-                    return
-                while ready:
-                    yield ready.popleft()
-        finally:
-            if pump is not None:
-                pump.stop()
-            await outlast(runner.stop(), () if pump is None else pump.tasks)
-            del left
+        with Told(self):
+            try:
+                engine = await arrived(runner.submit(runner.session.open))
+                while True:
+                    if engine.sender.undecided:
+                        await _hand(runner, runner.session.guard, self._request.rehearsal)
+                    if isinstance(rows, AsyncIterable) and pump is None:
+                        pump = Pump(runner, engine, rows)
+                        pump.start()
+                    while source is not None and not engine.ending and engine.room and not engine.has_rows:
+                        pulled = self._pull(runner, source, engine)
+                        if pulled is None:
+                            source = None
+                        else:
+                            await arrived(runner.submit(partial(engine.feed, pulled[0], slow=pulled[1])))
+                        self._report(runner)
+                    found = await arrived(runner.take())
+                    ready.extend(found or ())
+                    runner.taken()
+                    self._report(runner, last=found is None)
+                    if found is None:
+                        return
+                    while ready:
+                        yield ready.popleft()
+            finally:
+                if pump is not None:
+                    pump.stop()
+                await outlast(runner.stop(), () if pump is None else pump.tasks)
+                del left
 
     async def aclose(self) -> None:
         """Leave early: buy nothing more and wait for what is under way. Closing the client does it too."""
@@ -150,32 +149,33 @@ class BulkRun(_Run[L_co]):
     def __iter__(self) -> Iterator[Row[L_co]]:
         rows = self._rows()
         runner, ready = self._start(), self._ready
-        source: Tap | None = None
-        try:
-            engine = runner.submit(runner.session.open).result()
-            rehearsal = self._request.rehearsal
-            if rehearsal is not None:
-                _hand_over(runner, runner.session.guard, _here(rehearsal))
-            source = Tap(rows)
-            while True:
-                # Rows are pulled in the caller's thread: a database cursor may belong to it.
-                while source is not None and not engine.ending and engine.room and not engine.has_rows:
-                    pulled = self._pull(runner, source, engine)
-                    if pulled is None:
-                        source = None
-                    else:
-                        runner.submit(partial(engine.feed, pulled[0], slow=pulled[1])).result()
-                    self._report(runner)
-                found = runner.take().result()
-                ready.extend(found or ())
-                runner.taken()
-                self._report(runner, last=found is None)
-                if found is None:
-                    return
-                while ready:
-                    yield ready.popleft()
-        finally:
-            runner.close()
+        source, begun = None, False
+        with Told(self):
+            try:
+                engine = runner.submit(runner.session.open).result()
+                while True:
+                    if engine.sender.undecided:
+                        _hand_over(runner, runner.session.guard, _here(self._request.rehearsal))
+                    if source is None and not begun:
+                        source, begun = Tap(rows), True
+                    # Rows are pulled in the caller's thread: a database cursor may belong to it.
+                    while source is not None and not engine.ending and engine.room and not engine.has_rows:
+                        pulled = self._pull(runner, source, engine)
+                        if pulled is None:
+                            source = None
+                        else:
+                            runner.submit(partial(engine.feed, pulled[0], slow=pulled[1])).result()
+                        self._report(runner)
+                    found = runner.take().result()
+                    ready.extend(found or ())
+                    runner.taken()
+                    self._report(runner, last=found is None)
+                    if found is None:
+                        return
+                    while ready:
+                        yield ready.popleft()
+            finally:
+                runner.close()
 
     def close(self) -> None:
         """Leave early: buy nothing more and wait for what is under way. Closing the client does it too."""

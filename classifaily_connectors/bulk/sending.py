@@ -61,6 +61,10 @@ class Sender:
         self.prepared = False
         account = f"{engine.terms.base_url}|{engine.terms.namespace}"
         self.purse = Purse(engine.options.budget or Budget(), engine.desk, account)
+        self.foreseeable = False
+        """Whether the rows can be gone through beforehand, and what is too much is to be refused."""
+        self.undecided = False
+        """Whether nothing may be bought before somebody has gone through the rows."""
         self._opening: asyncio.Future[None] | None = None
         self._singly = engine.terms.shared.get("mode") == "top_n"
         self._refusals = 0
@@ -87,7 +91,22 @@ class Sender:
         self.engine.quota(self.purse.usage)
         if self._singly:
             self.engine.batch_size = 1
-        self.prepared = True
+
+    async def get_ready(self) -> None:
+        """Ask for the usage, and find out whether somebody has to go through the rows before anything is bought."""
+        if self.prepared:
+            return
+        await self.prepare()
+        if self.foreseeable and await self.is_scarce():
+            self.undecided = True
+        else:
+            self.prepared = True
+
+    async def is_scarce(self) -> bool:
+        """Whether the rows may need more than may be bought; False where they cannot, even if all are new."""
+        await self.prepare()
+        available, total = self.purse.available, self.engine.options.total
+        return available is not None and (total is None or total > available)
 
     async def _usage(self) -> Usage | None:
         usage: Usage | None = None

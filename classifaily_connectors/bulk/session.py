@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,6 +40,10 @@ class Request:
     ledger: Ledger | str | os.PathLike[str] | bool | None
     context: Context
     taxonomy: type[Enum] | None = None
+    stats: BulkStats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stats = BulkStats(total=self.options.total, pays_anew=self.options.refresh is True)
 
     def book(self) -> tuple[Book, bool]:
         """The ledger this run writes to, and whether it is ours to close."""
@@ -66,12 +70,19 @@ class Request:
         return rows
 
     @property
-    def rehearsal(self) -> Rows | None:
-        """The rows for somebody who looks ahead before anything is bought, where the budget asks for that and the
-        rows can be gone through twice."""
+    def foreseeable(self) -> bool:
+        """Whether what is too much is to be refused before anything is bought, and the rows can be gone through twice.
+
+        What has no length may be there only once, whatever its type says: a cursor of a database is such a thing.
+        """
         budget = self.options.budget
-        if budget is None or budget.on_exceeded != "raise" or not again(self.rows):
-            return None
+        if budget is None:
+            return self.options.total is not None and again(self.rows)
+        return budget.on_exceeded == "raise" and again(self.rows)
+
+    @property
+    def rehearsal(self) -> Rows:
+        """The rows for somebody who only looks ahead."""
         # A table remembers what it gave out until it comes back; what only looks ahead never does.
         return getattr(self.rows, "rehearsal", self.rows)
 
@@ -82,7 +93,7 @@ class Session:
     def __init__(self, request: Request, run: Callable[[Operation[Any]], Awaitable[Any]]) -> None:
         self._request = request
         self._run = run
-        self.stats = BulkStats(total=request.options.total)
+        self.stats = request.stats
         self.engine: Engine | None = None
         self._desk: Desk | None = None
         self._owned: Book | None = None
@@ -103,10 +114,14 @@ class Session:
             raise
         self._owned = book if ours else None
         terms.namespace, terms.durable = book.namespace, book.durable
+        self.stats.ledger = book.place
         self._desk = Desk(book)
         await self._desk.open()
         engine = Engine(self._run, self._request.context, terms, self._desk, self._request.options)
         engine.stats = self.stats
+        engine.sender.foreseeable = self._request.foreseeable
+        # With a budget at once; else before the first purchase, as a run that buys nothing asks for no quota.
+        engine.sender.undecided = self._request.foreseeable and self._request.options.budget is not None
         self.engine = engine
         return engine
 
@@ -116,13 +131,16 @@ class Session:
         return await plan(self.engine, rows)
 
     async def guard(self, rows: AsyncIterable[object]) -> None:
-        """Raise BudgetExceededError before anything is bought."""
+        """Let the buying begin. Raises BudgetExceededError when the rows need more than may be bought."""
         assert self.engine is not None  # noqa: S101
-        foreseen = await self.plan(rows)
-        purse, needed = self.engine.sender.purse, foreseen.to_buy - foreseen.perhaps
-        purse.foreseen = needed
-        if purse.available is not None and needed > purse.available:
-            raise purse.exceeded(needed)
+        sender = self.engine.sender
+        if await sender.is_scarce():
+            foreseen = await self.plan(rows)
+            self.stats.foreseen = foreseen.to_buy
+            needed = sender.purse.foreseen = foreseen.to_buy - foreseen.perhaps
+            if needed > (sender.purse.available or 0):
+                raise sender.purse.exceeded(needed)
+        self.engine.begin_buying()
 
     async def stop(self, patience: float) -> None:
         """Buy nothing more, and wait for what is under way."""

@@ -53,7 +53,12 @@ class Store:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self.url)!r})"
+        return f"{type(self).__name__}({self.place!r})"
+
+    @property
+    def place(self) -> str:
+        """The address as it may be shown: without a password."""
+        return shown(self.url)
 
     def __enter__(self) -> Self:
         return self

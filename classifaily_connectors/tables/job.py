@@ -133,6 +133,7 @@ class TableJob:
         self._parts: Parts | None = None
         self._learnt: Iterator[Chunk] | None = None
         self._total: int | None = None
+        self._resumable = False
 
     def _refuse_overwriting(self, source: Place) -> None:
         if self.output is not None and source.is_same(self.output):
@@ -222,7 +223,9 @@ class TableJob:
         # What the ledger can still settle is asked again; without one, asking again could mean paying again.
         ledger = self.options.get("ledger")
         durable = ledger not in (None, False) or (ledger is None and bool(os.environ.get("CLASSIFAILY_STORE_URL")))
-        self._parts.open(self._fingerprint(base_url, schema), unsettled=not durable)
+        fingerprint = self._fingerprint(base_url, schema)
+        self._parts.open(fingerprint, unsettled=not durable)
+        self._resumable = fingerprint is not None
         self._sink = FileSink(self.output, self.format, made, self._parts)
 
     def _in_memory(self) -> Sink:
@@ -263,9 +266,13 @@ class TableJob:
         if self.axes:
             for name in ("axes", "categories", "schema"):
                 many.pop(name, None)
-            return client.classify_axes(rows, self.axes, **many)
-        many.pop("axes", None)
-        return client.classify_many(rows, **{**many, "categories": self.categories})
+            run = client.classify_axes(rows, self.axes, **many)
+        else:
+            many.pop("axes", None)
+            run = client.classify_many(rows, **{**many, "categories": self.categories})
+        if self._resumable and self.output is not None:
+            run.stats.output = self.output.name
+        return run
 
     def feed(self, *, rehearsing: bool = False) -> Iterable[object]:
         """The rows that are still to be asked for, for a run in this thread."""
@@ -359,6 +366,7 @@ class TableJob:
             raise RuntimeError(f"{self._total} rows went in and {stats.rows / each:g} came out")
         stats.check()
         frame = self._sink.finish()
+        stats.total, stats.output = stats.rows, None  # nothing waits beside it any more
         output = None if self.output is None else self.output.name
         if self.ratio is not None and stats.error_ratio > self.ratio:
             lacking = "answers are missing" if self.axes else "rows have no answer"

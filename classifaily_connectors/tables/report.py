@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.bulk.progress import BulkStats
-from classifaily_connectors.redaction import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +34,8 @@ def summary(result: TableResult) -> dict[str, Any]:
 
     `billed` were bought now; `reused` and `duplicate` cost nothing; `resumed` were landed by an earlier run;
     `labels` come most frequent first; `remaining` is the month's quota afterwards, None when unlimited or not asked.
+    `ledger` keeps the answers, None when nothing does; `rerun_at_most` are the requests that the same call would pay
+    for now; `limit` says what ended the buying early.
     """
     stats = result.stats
     return {
@@ -49,17 +50,19 @@ def summary(result: TableResult) -> dict[str, Any]:
         "routes": dict(stats.routes),
         "remaining": stats.remaining,
         "seconds": round(stats.seconds, 3),
+        "ledger": stats.ledger,
+        "rerun_at_most": stats.rerun,
+        "limit": stats.limit,
     }
 
 
-def ending(stats: BulkStats | None, *, ledger: str | None) -> dict[str, Any]:
+def ending(stats: BulkStats | None) -> dict[str, Any]:
     """What a run had done when it ended early, as plain data; None where it had not begun to buy.
 
     `ledger` is where it keeps what it paid, None when it keeps nothing. `rerun_at_most` are the requests that the same
-    run would still pay for; None when the rows were not counted beforehand.
+    run would still pay for; None when the rows were not counted beforehand. `stats.ending()` says it in words.
     """
     stats = BulkStats() if stats is None else stats
-    paid = stats.rows if ledger is not None else 0
     return {
         "rows": stats.rows,
         "billed": stats.billed,
@@ -68,23 +71,9 @@ def ending(stats: BulkStats | None, *, ledger: str | None) -> dict[str, Any]:
         "failed": stats.failed,
         "unknown": stats.unknown,
         "remaining": stats.remaining,
-        "ledger": None if ledger is None else shown_url(ledger),
-        "rerun_at_most": None if stats.total is None else max(0, stats.total - paid),
+        "ledger": stats.ledger,
+        "rerun_at_most": stats.rerun,
     }
-
-
-def ending_line(told: dict[str, Any]) -> str:
-    """An `ending` in a sentence: what was billed, where that is kept, and what a rerun costs."""
-    parts = [f"{told['billed']:,} requests were billed by this run"]
-    if told["unknown"]:
-        parts.append(f"{told['unknown']:,} more may have been, without an answer")
-    most = told["rerun_at_most"]
-    if told["ledger"] is not None:
-        rest = "the rest" if most is None else f"at most {most:,} more"
-        parts.append(f"what was paid is kept in {told['ledger']}, and a rerun pays for {rest}")
-    elif told["billed"]:
-        parts.append("there is no ledger, so a rerun that cannot go on with the half-written output pays for all again")
-    return "; ".join(parts)
 
 
 def ranked(labels: dict[str, int]) -> list[tuple[str, int]]:
@@ -102,8 +91,11 @@ def markdown(told: dict[str, Any]) -> str:
     parts.append(_table(("status", "rows"), [(name, f"{count:,}") for name, count in ended.items() if count]))
     if told["labels"]:
         parts.append(histogram(told["labels"]))
+    if told["limit"] is not None:
+        parts.append(f"Not all rows are covered: {told['limit']}")
     if told["output"] is not None:
         parts.append(f"Output: `{told['output']}`")
+    parts.append(f"Ledger: `{told['ledger']}`" if told["ledger"] else "No ledger: a rerun pays again")
     return "\n\n".join(parts)
 
 

@@ -6,11 +6,11 @@ The law of this file: the two clients run the same job; here is only how each wa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from classifaily_connectors.bulk.endings import Told
 from classifaily_connectors.bulk.waiting import outlast
 from classifaily_connectors.tables.job import Labelling, Source, TableJob, TableOptions, TableResult
 
@@ -70,7 +70,7 @@ def classify_table(
     with job.reserved():
         job.begin(client.base_url, saved)
         run = job.ask(client, job.feed())
-        with _accounted(run):
+        with Told(run):
             try:
                 with closing(cast("Generator[Row]", iter(run))) as rows:
                     for row in rows:
@@ -108,7 +108,7 @@ async def aclassify_table(
     with job.reserved(), ThreadPoolExecutor(1, thread_name_prefix="classifaily-table") as writer:
         await outlast(writer.submit(job.begin, client.base_url, saved))
         run = job.ask(client, job.afeed())
-        with _accounted(run):
+        with Told(run):
             try:
                 async with aclosing(cast("AsyncGenerator[Row]", aiter(run))) as rows:
                     async for row in rows:
@@ -155,17 +155,6 @@ async def aplan_table(
     )
     plan: Plan = await job.ask(client, job.afeed(rehearsing=True)).plan()
     return plan
-
-
-@contextlib.contextmanager
-def _accounted(run: Any) -> Generator[None]:
-    """Whatever ends the run, an interruption too, says what was bought until then: what is under way has landed."""
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(AttributeError, TypeError):  # an exception without room for it
-            cast("Any", error).stats = run.stats
-        raise
 
 
 def _priced(

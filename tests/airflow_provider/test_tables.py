@@ -372,14 +372,14 @@ def test_a_failure_tells_what_was_billed_and_what_a_rerun_costs(
     spent = connected.bill().charged
     assert spent == 2
     logged = "".join(capfd.readouterr())
-    assert "2 requests were billed by this run" in logged
+    assert "2 requests were billed" in logged
     summary = told.xcoms["summary"]
     assert (summary["billed"], summary["ledger"]) == (2, ledger if kept else None)
     assert summary["ended_by"] == "AuthenticationError"
     connected.clear_faults()
     again = ClassifailyTableOperator(**small(table), ledger=ledger if kept else False)
     assert 1 <= again.execute(cast("Any", {}))["billed"] <= summary["rerun_at_most"]
-    assert (summary["rerun_at_most"] < 30) == kept
+    assert summary["rerun_at_most"] < 30  # without a ledger, what has landed beside the target
 
 
 def test_a_stop_tells_what_was_billed(

@@ -228,14 +228,16 @@ class ClassifailyTableOperator(ClassifailyOperator):
     @contextmanager
     def _accounted(self, context: Context, ledger: str | None) -> Generator[None]:
         """Whatever ends the run early, the log and the XCom `summary` say what it cost and what a rerun will cost."""
-        from classifaily_connectors.tables.report import ending, ending_line
+        from classifaily_connectors import BulkStats
+        from classifaily_connectors.tables.report import ending
 
         try:
             yield
         except BaseException as error:
-            told = ending(getattr(error, "stats", None), ledger=ledger)
+            stats: BulkStats = getattr(error, "stats", None) or BulkStats(ledger=ledger)
+            told = ending(stats)
             # Airflow logs the error itself.
-            self.log.error("%s; ended by %s", ending_line(told), type(error).__name__)  # noqa: TRY400
+            self.log.error("%s; ended by %s", stats.ending(), type(error).__name__)  # noqa: TRY400
             told = {**told, "output": str(self.target), "ended_by": type(error).__name__}
             self._push(cast("Any", context).get("ti"), "summary", told)
             raise

@@ -44,7 +44,7 @@ def test_only_a_quota_that_was_the_limit_is_said_to_start_anew(open_shop: Callab
     shop.sandbox.add_key(shop.sandbox.key, plan="starter", used=9900)
     with pytest.raises(BudgetExceededError) as own:
         shop.buy(ROWS, budget=Budget(max_requests=50, reserve=10))
-    assert str(own.value) == "200 requests are needed and 50 may be spent"
+    assert own.value.message == "200 requests are needed and 50 may be spent"
     with pytest.raises(
         BudgetExceededError, match=r"200 .* needed and 90 may be spent; the quota starts anew at 20"
     ) as of_all:

@@ -59,7 +59,7 @@ def test_a_refresh_that_is_refused_costs_no_answer(shop: Shop) -> None:
     with pytest.raises(AuthenticationError):
         shop.buy(ROWS, refresh=True, batch_size=10)
     shop.sandbox.clear_faults()
-    assert {row.source for row in shop.buy(ROWS)} == {"ledger", "duplicate"}
+    assert {row.source for row in shop.buy(ROWS)} == {"ledger"}
     assert shop.paid() == 40
     assert shop.unsettled() == 0
 
