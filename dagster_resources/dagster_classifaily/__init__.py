@@ -18,9 +18,9 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 from classifaily_connectors import __version__
 from dagster_classifaily.assets import classify_asset
 from dagster_classifaily.component import ClassifyComponent
-from dagster_classifaily.labelling import Table
 from dagster_classifaily.ops import build_classify_op
 from dagster_classifaily.resource import ClassifailyResource
+from dagster_classifaily.returned import Table
 from dagster_classifaily.sensors import JOBS, FinishedJob, build_webhook_sensor
 
 __all__ = [

@@ -13,33 +13,39 @@ from dagster import (
     AssetExecutionContext,
     AssetIn,
     AssetsDefinition,
+    AssetSpec,
+    Backoff,
     Component,
     ComponentLoadContext,
     ComponentTypeSpec,
     Definitions,
+    Jitter,
     Model,
     Resolvable,
     ResolvedAssetKey,
     ResolvedAssetSpec,
     Resolver,
+    RetryPolicy,
     Scaffolder,
     ScaffoldRequest,
     scaffold_with,
 )
 from dagster.components import ResolutionContext, scaffold_component
+from dagster.components.resolved.core_models import OpSpec
+from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from classifaily_connectors.bulk.budget import Budget
 from classifaily_connectors.places import scheme_of
 from classifaily_connectors.routing import ConfidencePolicy
 from dagster_classifaily.assets import classify_asset
-from dagster_classifaily.labelling import PARTITION
+from dagster_classifaily.partitions import PARTITION, is_keyed, partition_path
 
 _STRICT = ConfigDict(extra="forbid")
 _FIELDS = (
-    "text", "template", "id_column", "prefix", "identity", "media_folder", "categories", "type", "mode", "top_n",
-    "threshold", "explain", "ledger", "refresh", "on_unknown", "budget", "policy", "batch_size", "concurrency",
-    "max_error_ratio", "on_invalid",
+    "text", "template", "id_column", "prefix", "identity", "media_folder", "categories", "axes", "type", "mode",
+    "top_n", "threshold", "explain", "ledger", "refresh", "on_unknown", "budget", "policy", "batch_size",
+    "concurrency", "max_error_ratio", "on_invalid",
 )  # fmt: skip
 """The fields that are options of `classify_table` by the same name."""
 
@@ -68,6 +74,26 @@ class CategoryFields(BaseModel):
     examples: list[str] = Field(default_factory=list[str])
 
 
+@dataclass(frozen=True)
+class RetryFields:
+    """A `RetryPolicy` in YAML; `max_retries: 0` is none. `delay` is in seconds."""
+
+    __pydantic_config__ = _STRICT
+
+    max_retries: int = 2
+    delay: float | None = None
+    backoff: Literal["LINEAR", "EXPONENTIAL"] | None = None
+    jitter: Literal["FULL", "PLUS_MINUS"] | None = None
+
+    def policy(self) -> RetryPolicy | None:
+        """Dagster's own."""
+        if self.max_retries == 0:
+            return None
+        backoff = None if self.backoff is None else Backoff[self.backoff]
+        jitter = None if self.jitter is None else Jitter[self.jitter]
+        return RetryPolicy(max_retries=self.max_retries, delay=self.delay, backoff=backoff, jitter=jitter)
+
+
 def _as_written(context: ResolutionContext, value: Any) -> Any:  # noqa: ARG001
     return value
 
@@ -78,6 +104,10 @@ def _categories(context: Any, value: Any) -> Any:
     return value and [each if isinstance(each, str) else each.model_dump(exclude_defaults=True) for each in value]
 
 
+def _axes(context: Any, value: Any) -> Any:
+    return value and {name: _categories(context, each) for name, each in value.items()}
+
+
 def _verbatim(type: Any, description: str) -> Resolver:
     return Resolver(_as_written, model_field_type=type, description=description, inject_before_resolve=False)
 
@@ -85,13 +115,19 @@ def _verbatim(type: Any, description: str) -> Resolver:
 class ScaffoldFields(BaseModel):
     """What `dg scaffold defs dagster_classifaily.ClassifyComponent` may be told."""
 
-    source: str = "tickets.csv"
-    text: str = "body"
-    asset: str = "labelled_tickets"
+    source: str = Field(default="tickets.csv", description="Path of the table, from the project's root, or a URL.")
+    output: str | None = Field(
+        default=None, description="Where the labelled table goes, likewise; by default beside the source."
+    )
+    text: str = Field(default="body", description="The column to classify.")
+    categories: str | None = Field(
+        default=None, description="Their names, with commas between; without them the API has its own."
+    )
+    asset: str = Field(default="labelled_tickets", description="Key of the asset.")
 
 
 class ClassifyScaffolder(Scaffolder[ScaffoldFields]):
-    """Writes a `defs.yaml` that loads as it is."""
+    """Writes a `defs.yaml` that loads as it is, and says what it was told."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldFields]:
@@ -101,14 +137,22 @@ class ClassifyScaffolder(Scaffolder[ScaffoldFields]):
     def scaffold(self, request: ScaffoldRequest[ScaffoldFields]) -> None:
         """Write it."""
         wanted = request.params
+        name, dot, ending = wanted.source.rpartition("/")[2].partition(".")
+        beside = wanted.source.removesuffix(name + dot + ending) + wanted.asset.replace("/", "_") + dot + ending
         attributes: dict[str, Any] = {
-            "source": wanted.source,
+            "source": _from_root(wanted.source),
             "text": wanted.text,
-            "output": f"{{{{ project_root }}}}/data/{wanted.asset}.csv",
-            "categories": ["billing", {"name": "technical", "description": "Errors, outages and how-to questions."}],
+            "output": _from_root(wanted.output or beside),
             "asset": {"key": wanted.asset},
         }
+        if wanted.categories:
+            attributes["categories"] = [each.strip() for each in wanted.categories.split(",") if each.strip()]
         scaffold_component(request, attributes)
+
+
+def _from_root(address: str) -> str:
+    """An address as it was typed in the project's root: there, and not in the folder of the YAML, it starts."""
+    return address if scheme_of(address) or address.startswith(("/", "{{")) else f"{{{{ project_root }}}}/{address}"
 
 
 @scaffold_with(ClassifyScaffolder)
@@ -118,6 +162,9 @@ class ClassifyComponent(Component, Model, Resolvable):
     The table is a file (`source`) or the value of another asset (`upstream`: a data frame, a list of dicts, or a path
     or URL). With `output` the asset is a file, else a frame like the upstream's.
     """
+
+    # No error shows what a field was given: a ledger's URL may hold a password.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     source: str | None = Field(
         default=None,
@@ -142,6 +189,15 @@ class ClassifyComponent(Component, Model, Resolvable):
             inject_before_resolve=False,
         ),
     ] = None
+    axes: Annotated[
+        Mapping[str, Sequence[str | Mapping[str, Any]]] | None,
+        Resolver(
+            _axes,
+            model_field_type=dict[str, str | list[str | CategoryFields]] | None,
+            description="Several category sets by name: our columns come once for each, as `topic_label`.",
+            inject_before_resolve=False,
+        ),
+    ] = None
     schema_id: int | str | None = Field(default=None, description="Id of a saved schema; beats `categories`.")
     type: Literal["text", "image", "audio", "video"] = "text"
     mode: Literal["single", "multi", "top_n"] | None = None
@@ -149,7 +205,9 @@ class ClassifyComponent(Component, Model, Resolvable):
     threshold: float | None = None
     explain: bool = False
     ledger: bool | str = Field(
-        default=True, description="Where what was paid for is kept: the resource's store, another URL, or false."
+        default=True,
+        repr=False,
+        description="Where what was paid for is kept: the resource's store, another URL, or false.",
     )
     refresh: bool | Literal["failed"] = Field(default=False, description="Pay again for all, or for what failed.")
     on_unknown: Literal["park", "reconcile", "resend"] = "park"
@@ -163,6 +221,15 @@ class ClassifyComponent(Component, Model, Resolvable):
     on_invalid: Literal["raise", "skip"] = "raise"
     asset: ResolvedAssetSpec
     resource_key: str = "classifaily"
+    io_manager_key: str | None = Field(default=None, description="The IO manager of the labelled frame.")
+    retry_policy: Annotated[
+        RetryFields | None, _verbatim(RetryFields | None, "How often the step is repeated; by default twice.")
+    ] = None
+    op: OpSpec | None = Field(default=None, description="Of the op: tags, pool, backfill_policy, description.")
+    translation: Annotated[
+        TranslationFn[Any] | None,
+        TranslationFnResolver[Any](template_vars_for_translation_fn=lambda component: {"component": component}),
+    ] = None
     pool: str | None = None
 
     @model_validator(mode="after")
@@ -171,6 +238,8 @@ class ClassifyComponent(Component, Model, Resolvable):
             raise ValueError("say where the table is: source (a path or URL) or upstream (an asset key), one of them")
         if self.source is not None and self.output is None:
             raise ValueError("output is missing: a table from a file is labelled into a file")
+        if self.op is not None and self.op.name is not None:
+            raise ValueError("op.name: the op of an asset is called after its key: leave it out")
         return self
 
     @classmethod
@@ -182,17 +251,28 @@ class ClassifyComponent(Component, Model, Resolvable):
         """The one asset."""
         return Definitions(assets=[self.build_asset(context.path)])
 
+    def get_asset_spec(self) -> AssetSpec:
+        """What the asset is to Dagster: `asset`, as `translation` changes it. Override it for what YAML cannot say."""
+        spec: AssetSpec = self.asset
+        return spec if self.translation is None else self.translation(spec, self)
+
     def build_asset(self, folder: Path) -> AssetsDefinition:
         """The asset; relative paths start from `folder`. Override it to add what YAML cannot say."""
         options: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
         options |= {"schema": self.schema_id, "output": self.output and _from(folder, self.output)}
-        spec: Any = self.asset
+        if self.retry_policy is not None:
+            options["retry_policy"] = self.retry_policy.policy()
+        op: Any = self.op or OpSpec()
+        spec: Any = self.get_asset_spec()
         make = classify_asset(
             key=spec.key,
             ins=None if self.upstream is None else {"upstream": AssetIn(self.upstream)},
             deps=spec.deps,
             partitions_def=spec.partitions_def,
-            description=spec.description or "Labelled by ClassifAIly.",
+            io_manager_key=self.io_manager_key,
+            op_tags=op.tags,
+            backfill_policy=op.backfill_policy,
+            description=spec.description or op.description or "Labelled by ClassifAIly.",
             group_name=spec.group_name,
             owners=spec.owners,
             tags=spec.tags,
@@ -201,7 +281,7 @@ class ClassifyComponent(Component, Model, Resolvable):
             code_version=spec.code_version,
             automation_condition=spec.automation_condition,
             freshness_policy=spec.freshness_policy,
-            pool=self.pool,
+            pool=self.pool or op.pool,
             resource_key=self.resource_key,
             columns_of=self.upstream,
             **options,
@@ -215,7 +295,8 @@ def _passing(upstream: Any) -> Any:
 
 def _reading(source: str) -> Any:
     def table(context: AssetExecutionContext) -> str:
-        return source.replace(PARTITION, context.partition_key) if context.has_partition_key else source
+        # A source may be one for all partitions; where it says the key, the key is part of a name.
+        return partition_path(source, context, "source") if is_keyed(source, context) else source
 
     return table
 

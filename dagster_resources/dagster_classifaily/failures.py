@@ -18,6 +18,7 @@ from dagster import Failure, MetadataValue
 
 from classifaily_connectors.errors import ClassifailyError
 from classifaily_connectors.retry import transient
+from dagster_classifaily.stopping import StepStoppedError, interruptible, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,7 +52,7 @@ def as_raised(error: Exception, may_run_again: Rule = paid_call) -> Exception:
     An error that is not ours becomes the cause of one. Metadata: code, status (HTTP), outcome, limit, used,
     resets_at, docs, job_id, needed, available, errors, rows, output; those that are known.
     """
-    if isinstance(error, Failure) or may_run_again(error):
+    if isinstance(error, Failure | StepStoppedError) or may_run_again(error):
         return error
     if not isinstance(error, ClassifailyError):
         failure = Failure(f"{type(error).__name__}: {error}", allow_retries=False)
@@ -83,13 +84,18 @@ def _metadata(error: ClassifailyError) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def raising(method: Callable[P, T], may_run_again: Rule = paid_call) -> Callable[P, T]:
-    """`method`, with its errors told to Dagster; forgets the arguments, or tracebacks with locals would show them."""
+def raising(method: Callable[P, T], may_run_again: Rule = paid_call, *, repeatable: bool = False) -> Callable[P, T]:
+    """`method`, with its errors told to Dagster; forgets the arguments, or tracebacks with locals would show them.
+
+    `repeatable` says whether a step that was interrupted meanwhile may run again, elsewhere: nothing was paid, or a
+    ledger knows it.
+    """
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return method(*args, **kwargs)
+            with interruptible(repeatable=repeatable):
+                return method(*args, **kwargs)
         except ClassifailyError as error:
             told = as_raised(error, may_run_again).with_traceback(None)
         except Exception as error:
@@ -103,13 +109,17 @@ def raising(method: Callable[P, T], may_run_again: Rule = paid_call) -> Callable
     return call
 
 
-def araising(method: Callable[P, Awaitable[T]], may_run_again: Rule = paid_call) -> Callable[P, Awaitable[T]]:
+def araising(
+    method: Callable[P, Awaitable[T]], may_run_again: Rule = paid_call, *, repeatable: bool = False
+) -> Callable[P, Awaitable[T]]:
     """See `raising`."""
 
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await method(*args, **kwargs)
+            with interruptible(repeatable=repeatable):
+                found: T = await uninterrupted(method(*args, **kwargs))
+                return found
         except ClassifailyError as error:
             told = as_raised(error, may_run_again).with_traceback(None)
         except Exception as error:
@@ -121,3 +131,13 @@ def araising(method: Callable[P, Awaitable[T]], may_run_again: Rule = paid_call)
         raise told
 
     return call
+
+
+def free(method: Callable[P, T]) -> Callable[P, T]:
+    """`raising`, for what costs nothing, or is paid once by its ledger."""
+    return raising(method, repeatable=True)
+
+
+def afree(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """See `free`."""
+    return araising(method, repeatable=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
+    DataVersion,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -22,78 +23,95 @@ from dagster import (
     TableColumnDep,
     TableColumnLineage,
     TableSchema,
+    get_dagster_logger,
 )
 
-from classifaily_connectors.taxonomy import fingerprint
+from classifaily_connectors.redaction import shown_url
+from dagster_classifaily.partitions import PARTITION, check_partitioned, partition_path, partitions_of
+from dagster_classifaily.versions import data_version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Unpack
+    from logging import Logger
 
-    from dagster import AssetExecutionContext, AssetKey, DagsterLogManager
+    from dagster import AssetExecutionContext, AssetKey
 
     from classifaily_connectors import Progress, TableResult
     from classifaily_connectors.options import ClassifyTableOptions
-    from classifaily_connectors.tables.job import Source
+    from dagster_classifaily.returned import Returned
 
 ERROR_RATIO = "error_ratio"
 """The name of the asset check."""
-PARTITION = "{partition_key}"
 SAY_EVERY = 5.0
 """Seconds between two lines of the event log."""
-_SHAPES_ANSWERS = ("schema", "type", "mode", "top_n", "threshold", "explain", "text", "template", "identity")
 _TYPES = {"confidence": "double", "labels": "list"}
 
 
-class Table:
-    """A table to label, for a function of `classify_asset` that learns only when it runs how to label it.
-
-    `source` and `options` are those of `classify_table`; they go before those of the decorator. Two belong there:
-    `ledger` and `max_error_ratio`.
-    """
-
-    def __init__(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> None:
-        self.source = source
-        self.options = options
-
-    @classmethod
-    def of(cls, source: Source | Table) -> Table:
-        """`source` itself, or a table without options of its own."""
-        return source if isinstance(source, Table) else cls(source)
-
-
 class Step:
-    """One run of a step that labels a table."""
+    """One run of a step that labels a table; `context` is None where the asset's function is called by hand."""
 
-    def __init__(self, context: AssetExecutionContext, upstream: AssetKey | None) -> None:
-        if context.has_partition_key_range and len(context.partition_keys) > 1:
-            raise Failure("a labelled asset takes one partition in a run: start one run for each", allow_retries=False)
+    def __init__(self, context: AssetExecutionContext | None, upstream: AssetKey | None) -> None:
         self.context, self.upstream = context, upstream
+        self.log = get_dagster_logger("classifaily") if context is None else context.log
+        self.partitions = partitions_of(context)
+        if context is not None and self.partitions is not None and context.has_partition_key_range:
+            keys = context.partition_keys
+            if len(keys) > 1:
+                raise Failure(
+                    f"a labelled asset takes one partition in a run, not {len(keys)}: start one run for each "
+                    "(backfill_policy=BackfillPolicy.multi_run())",
+                    allow_retries=False,
+                )
 
-    def options(self, options: ClassifyTableOptions) -> ClassifyTableOptions:
-        """How they read in this run."""
-        told: ClassifyTableOptions = {**options, "progress": EventLogProgress(self.context.log)}
+    @property
+    def partitioned(self) -> bool:
+        """Whether the table is one partition's."""
+        return self.partitions is not None or (self.context is not None and self.context.has_partition_key)
+
+    def options(self, options: ClassifyTableOptions, *, late: bool = False) -> ClassifyTableOptions:
+        """How they read in this run; `late` is an output that the function named, and so made for its partition.
+
+        Raises ConfigurationError, before anything is paid, for an output that other partitions share.
+        """
+        told: ClassifyTableOptions = {**options, "progress": EventLogProgress(self.log)}
         # Not the core's: an asset keeps what was paid for, and a check fails beside it.
         told.pop("max_error_ratio", None)
         output = options.get("output")
-        if isinstance(output, str | os.PathLike) and self.context.has_partition_key:
-            told["output"] = os.fspath(output).replace(PARTITION, self.context.partition_key)
+        if isinstance(output, str | os.PathLike):
+            if not late or PARTITION in os.fspath(output):
+                told["output"] = partition_path(output, self.context)
+        elif output is not None and not late:
+            check_partitioned(output, self.partitions)
         return told
 
-    def materialized(self, result: TableResult, options: ClassifyTableOptions) -> MaterializeResult[Any]:
+    def materialized(
+        self, result: TableResult, options: ClassifyTableOptions, returned: Returned, ledger: str | None
+    ) -> MaterializeResult[Any]:
         """The labelled frame, or the address of the labelled file, with what the UI shows of it."""
         value = result.frame if result.output is None else result.output
-        told = metadata(result)
+        told = metadata(result, partitioned=self.partitioned)
+        told["classifaily/ledger"] = shown_url(ledger) if ledger is not None else "none: a rerun pays again"
         if self.upstream is not None:
             told["dagster/column_lineage"] = _lineage(result, options, self.upstream)
-        check = _check(result, options.get("max_error_ratio"))
-        return MaterializeResult(value=value, metadata=told, check_results=[check])
+        checks = [_check(result, options.get("max_error_ratio")), *returned.checks]
+        if self.context is not None:
+            for event in returned.noted:
+                self.context.log_event(event)
+        version = returned.data_version or data_version_of(result)
+        if version is None:
+            version = DataVersion("unread" if self.context is None else self.context.run_id)
+        return MaterializeResult(
+            value=value,
+            metadata={**told, **returned.metadata},
+            check_results=checks,
+            data_version=version,
+            tags=returned.tags or None,
+        )
 
 
 class EventLogProgress:
     """Where the run is, in a line of the event log every few seconds, and when it is done."""
 
-    def __init__(self, log: DagsterLogManager) -> None:
+    def __init__(self, log: Logger) -> None:
         self._log = log
         self._due = time.monotonic() + SAY_EVERY
         self._said = -1
@@ -109,8 +127,11 @@ class EventLogProgress:
         self._log.info(progress_line(moment))
 
 
-def metadata(result: TableResult) -> dict[str, Any]:
-    """Numbers to plot, the labels as a histogram, and the columns of the labelled table."""
+def metadata(result: TableResult, *, partitioned: bool = False) -> dict[str, Any]:
+    """Numbers to plot, the labels as a histogram, and the columns of the labelled table.
+
+    The rows of a partition are not the table's: they are counted under a name of their own.
+    """
     from classifaily_connectors.tables.report import histogram
 
     stats = result.stats
@@ -130,7 +151,8 @@ def metadata(result: TableResult) -> dict[str, Any]:
         told["classifaily/labels"] = MetadataValue.md(histogram(stats.labels))
     if result.output is not None:
         told["classifaily/output"] = PathMetadataValue(result.output)
-    return {"dagster/row_count": result.rows, **told, "dagster/column_schema": _schema(result)}
+    rows = "dagster/partition_row_count" if partitioned else "dagster/row_count"
+    return {rows: result.rows, **told, "dagster/column_schema": _schema(result)}
 
 
 def _schema(result: TableResult) -> TableSchema:
@@ -164,16 +186,3 @@ def _check(result: TableResult, limit: float | None) -> AssetCheckResult:
         severity=AssetCheckSeverity.WARN if limit is None else AssetCheckSeverity.ERROR,
         metadata={"error_ratio": ratio, "failed": result.stats.failed, "unknown": result.stats.unknown},
     )
-
-
-def version_of(options: ClassifyTableOptions) -> str:
-    """12 hex digits that change with everything that can change an answer, so that the UI shows the asset as stale."""
-    given = cast("Mapping[str, Any]", options)
-    said = {name: repr(given[name]) for name in _SHAPES_ANSWERS if given.get(name) is not None}
-    if schema := given.get("schema"):
-        said["schema"] = str(getattr(schema, "id", schema))
-    if policy := given.get("policy"):
-        said["policy"] = policy.fingerprint()
-    axes: Mapping[str, Any] = given.get("axes") or {}
-    said |= {f"axis {name}": fingerprint(each) for name, each in axes.items()}
-    return fingerprint(given.get("categories") or (), **said)[:12]

@@ -7,55 +7,31 @@ from `get_api_key`), is masked in the UI, and shows in no `repr`, error or pickl
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster
 from dagster import ConfigurableResource, EnvVar, get_dagster_logger
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.loops import LoopClients
-from classifaily_connectors.retry import mendable, replays
-from classifaily_connectors.settings import store_url
-from dagster_classifaily.failures import araising, never, raising
+from classifaily_connectors.redaction import shown_url
+from dagster_classifaily.ledgers import Storage, setting_of
+from dagster_classifaily.operations import Operations
+from dagster_classifaily.stopping import RunWatch
+from dagster_classifaily.usage import Meter
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from dagster import InitResourceContext
 
-    from classifaily_connectors import (
-        AsyncClassifailyClient,
-        BatchResult,
-        ClassifailyClient,
-        Classification,
-        Job,
-        Plan,
-        Schema,
-        TableResult,
-        Usage,
-    )
-    from classifaily_connectors.media import Input
-    from classifaily_connectors.operations.payloads import Item
-    from classifaily_connectors.options import BatchOptions, ClassifyOptions, ClassifyTableOptions, SchemaOptions
-    from classifaily_connectors.tables.job import Source
-    from classifaily_connectors.taxonomy import CategoryLike
-    from classifaily_connectors.webhooks import Settled
-    from dagster_classifaily.failures import Rule
+    from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient
+    from classifaily_connectors.options import ClassifyTableOptions
 
 KEY_VARIABLE = "CLASSIFAILY_KEY"
-_TIMEOUT = 600.0
-"""Seconds."""
-_WRITING = ("output", "prefix", "max_error_ratio")
-"""What a plan has no use for."""
 
 
-class ClassifailyResource(ConfigurableResource[Any]):
+class ClassifailyResource(Operations, ConfigurableResource[Any]):
     """The ClassifAIly API: classify text, images, audio, video, and tables of them.
 
     The operations are those of `ClassifailyClient`, by the same names and with the same arguments; those that begin
@@ -99,20 +75,16 @@ class ClassifailyResource(ConfigurableResource[Any]):
         " (https://…/classifaily/webhooks), which needs CLASSIFAILY_WEBHOOK_SECRET.",
     )
 
-    _storage: str | None = PrivateAttr(default=None)
-    _ephemeral: bool = PrivateAttr(default=False)
+    _storage: Storage = PrivateAttr(default_factory=Storage)
+    _watch: RunWatch | None = PrivateAttr(default=None)
+    _meter: Meter = PrivateAttr(default_factory=Meter)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
     _client: ClassifailyClient | None = PrivateAttr(default=None)
     _async_clients: LoopClients | None = PrivateAttr(default=None)
 
     def get_api_key(self) -> str:
         """The key, when it is first needed; override it to read a vault (and set `api_key: str = ""`)."""
-        if isinstance(self.api_key, EnvVar):  # used without Dagster, which would have resolved it
-            key = self.api_key.get_value()
-            if not key:
-                raise ConfigurationError(f"the environment variable {self.api_key.env_var_name} is not set")
-            return key
-        return self.api_key
+        return str(setting_of(self.api_key))
 
     def client_settings(self) -> dict[str, Any]:
         """What `ClassifailyClient(**settings)` needs in another process, without the key.
@@ -121,17 +93,26 @@ class ClassifailyResource(ConfigurableResource[Any]):
         the key from their own environment (CLASSIFAILY_KEY) or as `api_key`.
         """
         return {
-            "base_url": self.base_url,
-            "timeout": self.timeout,
-            "max_connections": self.max_connections,
+            "base_url": setting_of(self.base_url),
+            "timeout": setting_of(self.timeout),
+            "max_connections": setting_of(self.max_connections),
             "application": f"dagster/{dagster.__version__}",
         }
 
+    def check_running(self) -> None:
+        """Raise StepStoppedError when the run is being terminated; looks at most once a second."""
+        if self._watch is not None:
+            self._watch.check()
+
     @property
     def client(self) -> ClassifailyClient:
-        """The core's client, for what the methods here do not cover; its errors are the core's own."""
+        """The core's client, for what the methods here do not cover; its errors are the core's own.
+
+        In a run that is being terminated there is none: raises StepStoppedError.
+        """
         from classifaily_connectors import ClassifailyClient
 
+        self.check_running()
         with self._lock:
             if self._client is None:
                 self._client = ClassifailyClient(self.get_api_key(), **self.client_settings())
@@ -140,6 +121,7 @@ class ClassifailyResource(ConfigurableResource[Any]):
     @property
     def async_client(self) -> AsyncClassifailyClient:
         """The core's asynchronous client of the running event loop; see `client`."""
+        self.check_running()
         with self._lock:
             if self._async_clients is None:
                 self._async_clients = LoopClients(self._new_async_client)
@@ -149,199 +131,36 @@ class ClassifailyResource(ConfigurableResource[Any]):
     def store(self) -> str:
         """The URL of the database with what was paid for and what was delivered; it may hold a password.
 
-        Raises ConfigurationError when nobody says where it is and Dagster does not run.
+        `store_url`, else CLASSIFAILY_STORE_URL, else `classifaily.db` in the storage of DAGSTER_HOME; where that is
+        not set, the ledger that the machine's user has for the command line.
         """
-        given = _value(self.store_url)
-        if self._storage is None and not (given or os.environ.get("CLASSIFAILY_STORE_URL")):
-            raise ConfigurationError("there is no Dagster storage here: pass store_url or set CLASSIFAILY_STORE_URL")
-        return store_url(given, self._storage or "")
+        return self._storage.ledger(setting_of(self.store_url))
 
     @property
     def deliveries(self) -> str:
         """Where the deliveries of webhooks are read: `webhook_store`, else `store`."""
-        return _value(self.webhook_store) or self.store
+        return setting_of(self.webhook_store) or self.store
+
+    def ledger_of(self, options: ClassifyTableOptions) -> Any:
+        """The ledger of a table with these options: the URL they give, else `store`; None with `ledger=False`."""
+        ledger = setting_of(options.get("ledger"))
+        if ledger is False:
+            return None
+        return self.store if ledger is None or ledger is True else ledger
 
     def _with_ledger(self, options: ClassifyTableOptions) -> ClassifyTableOptions:
-        ledger = options.get("ledger")
-        if ledger is None or ledger is True:
-            ledger = self.store
-            if self._ephemeral and str(self._storage) in ledger:
-                get_dagster_logger("classifaily").warning(
-                    "DAGSTER_HOME is not set: the ledger ends with this process, and a rerun pays again"
-                )
-        return {**options, "ledger": ledger}
+        ledger = self.ledger_of(options)
+        if isinstance(ledger, str):
+            log = get_dagster_logger("classifaily")
+            log.info("what is paid for is kept in the ledger %s", shown_url(ledger))
+            if doubt := self._storage.doubt(ledger):
+                log.warning("%s", doubt)
+        return {**options, "ledger": False if ledger is None else ledger}
 
     def _new_async_client(self) -> AsyncClassifailyClient:
         from classifaily_connectors import AsyncClassifailyClient
 
         return AsyncClassifailyClient(self.get_api_key(), **self.client_settings())
-
-    # --- operations ---------------------------------------------------------------------------
-
-    @raising
-    def classify(self, input: Input, **options: Unpack[ClassifyOptions]) -> Classification:
-        """Classify one input; costs one request. Arguments: `ClassifailyClient.classify`."""
-        return self.client.classify(input, **options)
-
-    @raising
-    def submit(self, input: Input, **options: Unpack[ClassifyOptions]) -> Job:
-        """Queue one input and return its job at once; costs one request. Arguments: `ClassifailyClient.submit`."""
-        return self.client.submit(input, **options)
-
-    @raising
-    def submit_once(
-        self,
-        input: Input,
-        *,
-        identity: str | None = None,
-        refresh: bool = False,
-        on_unknown: Literal["park", "resend"] = "park",
-        **options: Unpack[ClassifyOptions],
-    ) -> Job:
-        """`submit` through the ledger in `store`: a step that runs again gets the job that is there already.
-
-        Audio and video need an `identity`, because a URL does not tell what lies behind it. Arguments and errors:
-        `submit_once` of the core.
-        """
-        from classifaily_connectors import submit_once
-
-        doubt: Any = {"identity": identity, "refresh": refresh, "on_unknown": on_unknown}
-        return submit_once(self.client, input, ledger=self.store, **doubt, **options)
-
-    @raising
-    def batch(self, items: Iterable[Item], **options: Unpack[BatchOptions]) -> BatchResult:
-        """Classify several inputs in one API call; costs one request each. Arguments: `ClassifailyClient.batch`."""
-        return self.client.batch(items, **options)
-
-    def classify_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> TableResult:
-        """Label a table, each distinct input paid once. Arguments and errors: `classify_table` of the core.
-
-        The ledger is `store` unless `ledger` is another URL; with it, a step that an outage ended may run again, and
-        pays nothing twice. With `ledger=False` every error is a `Failure(allow_retries=False)`.
-        """
-        from classifaily_connectors import classify_table
-
-        given = self._with_ledger(options)
-        try:
-            return raising(classify_table, _rule(given))(self.client, source, **given)
-        finally:
-            del source  # or a traceback printed with its locals would show the rows
-
-    @raising
-    def plan_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> Plan:
-        """What `classify_table` with the same arguments would buy; free."""
-        from classifaily_connectors import plan_table
-
-        priced: Any = {name: value for name, value in self._with_ledger(options).items() if name not in _WRITING}
-        return plan_table(self.client, source, **priced)
-
-    @raising
-    def usage(self, month: str | None = None) -> Usage:
-        """What the plan allows and what is used, in `month` (YYYY-MM) or now; free."""
-        return self.client.usage(month)
-
-    @raising
-    def ensure_schema(self, name: str, categories: Iterable[CategoryLike], **options: Unpack[SchemaOptions]) -> Schema:
-        """The saved schema of this name with exactly these categories: found, updated or created; free."""
-        return self.client.schemas.ensure(name, categories, **options)
-
-    @raising
-    def get_job(self, id: int | str) -> Job:
-        """The job as it stands; free."""
-        return self.client.jobs.get(id)
-
-    @raising
-    def wait_for_job(
-        self, id: int | str, *, timeout: float | None = None, deadline: float | None = None, source: str | None = None
-    ) -> Job:
-        """The job once it has completed; free.
-
-        It waits `timeout` seconds (default: 600), or until `deadline` (seconds since the epoch, which means the same
-        to a step that starts again). With a `source` ("default", or the last part of the webhook's path) its webhook
-        is awaited, in `deliveries`; without, and when that is lost, the API is asked.
-
-        Raises JobTimeoutError, JobFailedError, and NotFoundError for a job there is not.
-        """
-        from classifaily_connectors.webhooks import wait_for_job
-
-        found = wait_for_job(self.client, id, **self._patience(timeout, deadline, source))
-        return self._settled(found)
-
-    @araising
-    async def aclassify(self, input: Input, **options: Unpack[ClassifyOptions]) -> Classification:
-        """See `classify`."""
-        return await self.async_client.classify(input, **options)
-
-    @araising
-    async def asubmit(self, input: Input, **options: Unpack[ClassifyOptions]) -> Job:
-        """See `submit`."""
-        return await self.async_client.submit(input, **options)
-
-    @araising
-    async def asubmit_once(
-        self,
-        input: Input,
-        *,
-        identity: str | None = None,
-        refresh: bool = False,
-        on_unknown: Literal["park", "resend"] = "park",
-        **options: Unpack[ClassifyOptions],
-    ) -> Job:
-        """See `submit_once`."""
-        from classifaily_connectors import asubmit_once
-
-        doubt: Any = {"identity": identity, "refresh": refresh, "on_unknown": on_unknown}
-        return await asubmit_once(self.async_client, input, ledger=self.store, **doubt, **options)
-
-    @araising
-    async def abatch(self, items: Iterable[Item], **options: Unpack[BatchOptions]) -> BatchResult:
-        """See `batch`."""
-        return await self.async_client.batch(items, **options)
-
-    async def aclassify_table(self, source: Source, **options: Unpack[ClassifyTableOptions]) -> TableResult:
-        """See `classify_table`."""
-        from classifaily_connectors import aclassify_table
-
-        given = self._with_ledger(options)
-        try:
-            return await araising(aclassify_table, _rule(given))(self.async_client, source, **given)
-        finally:
-            del source
-
-    @araising
-    async def ausage(self, month: str | None = None) -> Usage:
-        """See `usage`."""
-        return await self.async_client.usage(month)
-
-    @araising
-    async def aensure_schema(
-        self, name: str, categories: Iterable[CategoryLike], **options: Unpack[SchemaOptions]
-    ) -> Schema:
-        """See `ensure_schema`."""
-        return await self.async_client.schemas.ensure(name, categories, **options)
-
-    @araising
-    async def aget_job(self, id: int | str) -> Job:
-        """See `get_job`."""
-        return await self.async_client.jobs.get(id)
-
-    @araising
-    async def await_for_job(
-        self, id: int | str, *, timeout: float | None = None, deadline: float | None = None, source: str | None = None
-    ) -> Job:
-        """See `wait_for_job`."""
-        from classifaily_connectors.webhooks import await_for_job
-
-        found = await await_for_job(self.async_client, id, **self._patience(timeout, deadline, source))
-        return self._settled(found)
-
-    def _patience(self, timeout: float | None, deadline: float | None, source: str | None) -> dict[str, Any]:
-        until = time.time() + (_TIMEOUT if timeout is None else timeout) if deadline is None else deadline
-        return {"deadline": until, **({"store": self.deliveries, "source": source} if source is not None else {})}
-
-    def _settled(self, found: Settled) -> Job:
-        get_dagster_logger("classifaily").info("job %s has ended, told by %s", found.job_id, found.settled_by)
-        return found.result()
 
     # --- lifetime -----------------------------------------------------------------------------
 
@@ -356,9 +175,11 @@ class ClassifailyResource(ConfigurableResource[Any]):
         return super().get_resource_definition()
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
-        """Remember where Dagster keeps things: there the ledger lies, unless told otherwise."""
+        """Remember where Dagster keeps things, and which run this is."""
         if (instance := context.instance) is not None:
-            self._storage, self._ephemeral = instance.storage_directory(), instance.is_ephemeral
+            self._storage = Storage.of(instance)
+            if (run := context.run) is not None:
+                self._watch = RunWatch(instance, run.run_id)
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:
         """Close the connections, those of `async def` assets on the event loop of the run."""
@@ -369,11 +190,3 @@ class ClassifailyResource(ConfigurableResource[Any]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ClassifailyResource holds sockets and a key: give client_settings() to the other process")
-
-
-def _value(setting: str | None) -> str | None:
-    return setting.get_value() if isinstance(setting, EnvVar) else setting
-
-
-def _rule(options: ClassifyTableOptions) -> Rule:
-    return mendable if replays(options) else never

@@ -28,7 +28,8 @@ def _running() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def sandbox(_running: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def sandbox(_running: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sandbox:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # where the user's own ledger would be
     _running.clear_faults()
     _running.reset_bill()
     _running.add_key(KEY, plan="pro", used=0)

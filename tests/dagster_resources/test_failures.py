@@ -38,6 +38,10 @@ NO_RETRY = [
     errors.BudgetExceededError("enough", needed=9, available=3, resets_at=RESETS),
     errors.ErrorRatioExceededError("too many", errors=9, rows=10),
     errors.JobFailedError("failed", job_id="84"),
+    errors.StoreError("the disk is full", unwritten=3, rescue="here"),
+    errors.StoreUnavailableError("out of reach"),
+    errors.StorageError("the disk is full", place="out.csv"),
+    errors.OutputBusyError("another run writes it", place="out.csv"),
     errors.ServerError("a fault of its own", status=500, code="out_of_cheese", outcome="failed"),
 ]
 RETRY = [

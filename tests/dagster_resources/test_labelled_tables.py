@@ -198,12 +198,14 @@ def test_progress_is_in_the_event_log(run: Run) -> None:
     assert lines[0].startswith("4 of 4 rows: 2 billed, 1 duplicate; ")
 
 
-def test_a_ledger_that_will_not_last_is_warned_of(
-    sandbox: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for resource in (ClassifailyResource(), ClassifailyResource(store_url=f"sqlite:///{tmp_path / 'kept.db'}")):
-        assert dg.materialize([tickets], resources={"classifaily": resource}).success
-    assert capfd.readouterr().err.count("DAGSTER_HOME is not set: the ledger ends with this process") == 1
+def test_without_a_home_of_its_own_dagster_shares_the_users_ledger(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A temporary home ends with the command; the command line's ledger does not."""
+    shown = []
+    for _ in "12":
+        result = dg.materialize([tickets], resources={"classifaily": ClassifailyResource()})
+        shown.append(told(result)["ledger"])
+    assert shown == [f"sqlite:///{tmp_path}/state/classifaily/ledger.db"] * 2
+    assert sandbox.bill().charged == 2
 
 
 # --- what it costs ----------------------------------------------------------------------------
