@@ -278,7 +278,7 @@ def _inbox(stats: InboxStats) -> Iterator[Finding]:
         detail = f"{stats.conflict:,} contradict each other: classifaily webhooks reconcile"
         yield Finding("conflicts", "warning", detail)
     if stats.dead:
-        detail = f"{stats.dead:,} were signed but unreadable: classifaily webhooks list --state dead"
+        detail = f"{stats.dead:,} were signed but unreadable: classifaily webhooks reread"
         yield Finding("dead letters", "warning", detail)
     settled = stats.settled_by_webhook + stats.settled_by_poll
     if settled:

@@ -7,6 +7,7 @@ signature. Secrets come from the API server's environment: no Airflow database i
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from classifaily_connectors.webhooks import Receiver
 
     Message = MutableMapping[str, Any]
+
+logger = logging.getLogger(__name__)
 
 MOUNT = "/classifaily"
 """One above the receiver's path, /classifaily/webhooks: a mount answers what lies below it, never itself."""
@@ -35,17 +38,27 @@ def _receiver() -> Receiver:
 async def receive(
     scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """The ASGI app; the core is loaded with the first request."""
+    """The ASGI app; the core is loaded with the first request. A setting that is wrong is said in the log, and senders
+    are told to come again."""
+    from classifaily_connectors import ConfigurationError
+
+    try:
+        receiver = _receiver()
+    except ConfigurationError as error:
+        logger.error("webhooks are refused: %s", error)  # noqa: TRY400  # a line says it
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"retry-after", b"60")]})
+        await send({"type": "http.response.body", "body": b""})
+        return
     root = str(scope.get("root_path", "")).removesuffix(MOUNT)
-    await _receiver()({**scope, "root_path": root}, receive, send)
+    await receiver({**scope, "root_path": root}, receive, send)
 
 
 class ClassifailyPlugin(AirflowPlugin):
-    """Mounts the receiver where any CLASSIFAILY_WEBHOOK_SECRET... is set."""
+    """Mounts the receiver where any CLASSIFAILY_WEBHOOK_SECRET... is set, and not empty."""
 
     name = "classifaily"
     fastapi_apps: list[Any] = (  # as Airflow declares it
         [{"app": receive, "url_prefix": MOUNT, "name": "ClassifAIly webhooks"}]
-        if any(each.startswith(SECRETS) for each in os.environ)
+        if any(value.strip() for name, value in os.environ.items() if name.startswith(SECRETS))
         else []
     )

@@ -1,4 +1,4 @@
-"""`classifaily webhooks list | show | redrive | prune`: what was received, and handing it out again.
+"""`classifaily webhooks list | show | redrive | reread | prune`: what was received, and handing it out again.
 
 The law of this file: with `--json`, one object a line, each with at least `source`, `event` and `job_id`.
 """
@@ -6,6 +6,7 @@ The law of this file: with `--json`, one object a line, each with at least `sour
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classifaily_connectors.cli.common import Json, ledger_url
+from classifaily_connectors.cli.failing import DONE, UNKNOWN
 from classifaily_connectors.cli.ledger import seconds
 from classifaily_connectors.cli.webhooks import StorePlace, webhooks
 from classifaily_connectors.taxonomy import refuse
@@ -90,25 +92,54 @@ def redrive(
     ] = None,
     *,
     job_id: Annotated[str | None, typer.Option(help="All deliveries of this job.")] = None,
+    event: Annotated[str | None, typer.Option(help="All deliveries of this event.")] = None,
+    state: Annotated[str | None, typer.Option(help="All in this state: ok, conflict, refuted, dead.")] = None,
+    since: Annotated[str | None, typer.Option(help="All that came in the last 90d, 12h or 2w.")] = None,
     source: Source = None,
     store: StorePlace = None,
     as_json: Json = False,
 ) -> None:
-    """Put deliveries into the feed again: sensors and sinks see them as new, waiters do not mind."""
-    if not numbers and job_id is None:
-        raise refuse("name deliveries by their numbers, or a job by --job-id")
+    """Put deliveries into the feed again: sensors and sinks see them as new, waiters do not mind. Filters narrow each
+    other; a dead letter that can be read by now is read."""
+    from classifaily_connectors.webhooks import redriving
+
+    filters = {"job_id": job_id, "event": event, "state": state, "source": source}
+    wanted = any(value is not None for value in (*filters.values(), since))
+    if not numbers and not wanted:
+        raise refuse("name deliveries by their numbers, or by --job-id, --event, --state, --since or --source")
     with open_inbox(store) as inbox:
-        chosen = list(numbers or [])
-        if job_id is not None:
-            chosen += [each.seq for each in inbox.entries(job_id=job_id, source=source)]
-        missing = [each for each in chosen if inbox.get(each) is None]
-        if missing or not chosen:
-            raise refuse(f"there is no such delivery: {', '.join(map(str, missing)) or job_id}")
-        for each in chosen:
-            again = inbox.redrive(each)
-            found = inbox.get(again) if again is not None else None
-            if found is not None:
-                print(json.dumps(_plain(found), ensure_ascii=False) if as_json else _line(_plain(found)))
+        listed = list(numbers or [])
+        if missing := [each for each in listed if inbox.get(each) is None]:
+            raise refuse(f"there is no such delivery: {', '.join(map(str, missing))}")
+        if wanted:
+            moment = None if since is None else time.time() - seconds(since)
+            listed += [each.seq for each in redriving.chosen(inbox, since=moment, **filters)]
+        if not listed:
+            raise refuse("there is no such delivery: `classifaily webhooks list` shows them")
+        for each in dict.fromkeys(listed):
+            if found := redriving.redrive(inbox, each):
+                _show(found, as_json=as_json)
+
+
+@webhooks.command()
+def reread(*, source: Source = None, store: StorePlace = None, as_json: Json = False) -> None:
+    """Read dead letters again: those that this version can read come into the feed. Exit code 4 when some stay."""
+    from classifaily_connectors.webhooks import redriving
+
+    left = 0
+    with open_inbox(store) as inbox:
+        for letter in redriving.chosen(inbox, source=source, state=redriving.DEAD):
+            if found := redriving.reread(inbox, letter):
+                _show(found, as_json=as_json)
+            else:
+                left += 1
+    if left:
+        typer.echo(f"{left:,} dead letters cannot be read: `classifaily webhooks show NUMBER` shows them", err=True)
+    raise typer.Exit(UNKNOWN if left else DONE)
+
+
+def _show(found: Delivery, *, as_json: bool) -> None:
+    print(json.dumps(_plain(found), ensure_ascii=False) if as_json else _line(_plain(found)))
 
 
 @webhooks.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from classifaily_connectors.errors import MethodNotAllowedError, NotFoundError
+from classifaily_connectors.media import HALF_A_PAIR, is_unicode
 from classifaily_connectors.models import Usage, WebhookEndpoint, as_map
 from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.call import call
@@ -80,8 +81,8 @@ def list_webhooks(context: Context) -> Operation[list[WebhookEndpoint]]:
 def delete_webhook(context: Context, webhook_id: int | str) -> Operation[None]:
     """Nothing, once the endpoint is gone."""
     text = str(webhook_id).strip()
-    if not text:
-        raise refuse("webhook id is empty")
+    if not text or not is_unicode(text):
+        raise refuse(f"webhook id {HALF_A_PAIR}" if text else "webhook id is empty")
     try:
         yield from call(context, Send("DELETE", f"/webhooks/{quote(text, safe='')}"), lambda _wire: True)
     except MethodNotAllowedError:

@@ -6,7 +6,6 @@ the server's envelope alone. Errors are raised outside `except` blocks, so that 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from classifaily_connectors.models import Count, Instant, Model, as_map
 from classifaily_connectors.operations.effects import Lost, Reply, Send, Sleep
 from classifaily_connectors.retry import QUOTA, UNAVAILABLE, repeatable
 from classifaily_connectors.settings import BASE_URL_HINT, PROXY_VARIABLES
+from classifaily_connectors.wire import read_json
 
 if TYPE_CHECKING:
     from classifaily_connectors.operations.context import Context
@@ -104,8 +104,8 @@ def _may_repeat(trouble: _Trouble, send: Send, policy: RetryPolicy) -> bool:
 
 def _read(body: bytes, read: Reader[T]) -> T | _Unreadable:
     try:
-        return read(json.loads(body) if body.strip() else None)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, not the shape (pydantic), nested too deep
+        return read(read_json(body) if body.strip() else None)
+    except (ValueError, RecursionError):  # not JSON, not the shape (pydantic), nested too deep
         return _Unreadable()
 
 
@@ -180,8 +180,8 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
     The reference places limit, used and resets_at in the error; they may also stand beside it.
     """
     try:
-        wire = as_map(json.loads(body))
-    except (ValueError, RecursionError):
+        wire = as_map(read_json(body))
+    except ValueError:
         return None
     if not wire.get("error"):
         return None

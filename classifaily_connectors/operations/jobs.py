@@ -6,6 +6,7 @@ alone, never on one bad answer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from classifaily_connectors.errors import (
     RateLimitedError,
     ServerError,
 )
+from classifaily_connectors.media import HALF_A_PAIR, is_unicode
 from classifaily_connectors.models import Job, as_list, as_map
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.effects import Send, Sleep, Stopwatch
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.operations.effects import Operation
 
 T = TypeVar("T")
+Read = TypeVar("Read")
 MAX_PAGE = 100
 _NEWBORN = 15.0
 """Seconds after a submission in which "not found" may only mean "not yet"."""
@@ -39,6 +42,12 @@ class Page(list[T], Generic[T]):
     """One page of a listing; `total` counts all entries when the server says so."""
 
     total: int | None = None
+
+    def read(self, entry: Callable[[T], Read]) -> Page[Read]:
+        """The same page, with every entry read by `entry`."""
+        page: Page[Read] = Page(map(entry, self))
+        page.total = self.total
+        return page
 
 
 class Pages:
@@ -90,6 +99,8 @@ def checked_job_id(job_id: object) -> str:
         kind = "None" if job_id is None else f"of type {type(job_id).__name__}"
         raise refuse(f"job id is {kind}: there is no such job")
     wanted = str(job_id).strip()
+    if not is_unicode(wanted):
+        raise refuse(f"job id {HALF_A_PAIR}")
     if wanted.lower() in ("", "none", "null", "undefined"):
         raise refuse(f"job id is {wanted!r}: there is no such job" if wanted else "job id is empty")
     return wanted
@@ -143,10 +154,7 @@ def list_jobs(
 
 
 def _read_page(wire: object) -> Page[Job]:
-    raw = page_of(wire, "jobs")
-    page: Page[Job] = Page(Job.model_validate(each) for each in raw)
-    page.total = raw.total
-    return page
+    return page_of(wire, "jobs").read(Job.model_validate)
 
 
 def wait_for_job(

@@ -137,6 +137,8 @@ def schema_id(schema: object) -> int | str:
     value = schema.id if isinstance(schema, Schema) else schema
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
         raise refuse(f"schema must be the id of a saved schema, not {value!r}")
+    if not is_unicode(str(value)):
+        raise refuse(f"schema {HALF_A_PAIR}")
     return int(value) if str(value).isdecimal() else value
 
 

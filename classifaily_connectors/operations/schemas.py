@@ -21,7 +21,7 @@ from classifaily_connectors.models import Category, Schema, as_map
 from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.call import Reader, call
 from classifaily_connectors.operations.effects import Send
-from classifaily_connectors.operations.jobs import MAX_PAGE, page_of
+from classifaily_connectors.operations.jobs import MAX_PAGE, Page, page_of
 from classifaily_connectors.taxonomy import CategoryLike, fingerprint, parse_categories, refuse, to_wire
 
 if TYPE_CHECKING:
@@ -60,11 +60,9 @@ def list_schemas(context: Context) -> Operation[list[Schema]]:
     found: dict[int | str, Schema] = {}
     while True:
         params = {"limit": str(MAX_PAGE), "offset": str(len(found))} if found else None
-        page = yield from _first(
-            context, "listed", [Send("GET", "/schemas", params)], lambda wire: page_of(wire, "schemas")
-        )
+        page = yield from _first(context, "listed", [Send("GET", "/schemas", params)], _read_page)
         before = len(found)
-        found.update((schema.id, schema) for schema in map(Schema.model_validate, page))
+        found.update((schema.id, schema) for schema in page)
         # A server that ignores the offset sends the same page again: nothing new means the end.
         if len(found) == before or page.total is None or len(found) >= page.total:
             return list(found.values())
@@ -182,11 +180,14 @@ def _first(context: Context, done: str, sends: Iterable[Send], read: Reader[T | 
     )
 
 
+def _read_page(wire: object) -> Page[Schema]:
+    return page_of(wire, "schemas").read(Schema.model_validate)
+
+
 def _pick(wire: object, schema_id: int | str) -> Schema | None:
     if "id" in as_map(wire):
         return Schema.model_validate(wire)
-    schemas = [Schema.model_validate(each) for each in page_of(wire, "schemas")]
-    return next((schema for schema in schemas if str(schema.id) == str(schema_id)), None)
+    return next((schema for schema in _read_page(wire) if str(schema.id) == str(schema_id)), None)
 
 
 def _read(wire: object, sent: Mapping[str, Any]) -> Schema:

@@ -192,6 +192,12 @@ class Inbox(Store):
                 connection.exec_driver_sql(NOTIFY)
             return int(new)
 
+    def bury(self, seq: int) -> bool:
+        """Drop a dead letter that has been read and is kept under its name. False if there is no such letter."""
+        one = (delivery.c.seq == seq) & (delivery.c.state == "dead")
+        with self._begin() as connection:
+            return connection.execute(sa.delete(delivery).where(one)).rowcount > 0
+
     def resolve(self, seq: int, *, holds: bool = True) -> bool:
         """Settle a conflict as the job (`GET /jobs`) told: this delivery holds, and its rivals are refuted; or it
         does not hold, and is refuted itself. False if there is no such conflict."""

@@ -57,6 +57,8 @@ def from_variables(environ: Mapping[str, str]) -> tuple[BySource, dict[str, str]
     """The secrets that the environment holds; and the variables that name a file instead, with their sources."""
     held: list[tuple[str, list[SecretStr]]] = []
     files: dict[str, str] = {}
+    # An empty one is left empty by whoever fills in a template; alone, it is a secret that is missing.
+    others = any(value.strip() for name, value in environ.items() if name.startswith(VARIABLE))
     for variable in sorted(environ):
         if variable == VARIABLE + FILE or (variable.startswith(f"{VARIABLE}_") and variable.endswith(FILE)):
             base = variable.removesuffix(FILE)
@@ -64,7 +66,7 @@ def from_variables(environ: Mapping[str, str]) -> tuple[BySource, dict[str, str]
                 from_environment(base, environ)  # refuses a file beside a value, and one that cannot be read
                 files[variable] = checked_source(_source_of(base))
         elif variable == VARIABLE or variable.startswith(f"{VARIABLE}_"):
-            if not environ[variable] and environ.get(variable + FILE):
+            if others and not environ[variable].strip():
                 continue
             source = _source_of(variable)
             held += (from_text(environ[variable], source) or {source: []}).items()

@@ -8,15 +8,15 @@ X-ClassifAIly-Signature, its PHP sample reads X-ClassifAI-Signature: both are lo
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from pydantic import SecretStr, ValidationError
 
 from classifaily_connectors.errors import InvalidRequestError, SignatureError
-from classifaily_connectors.models import WebhookEvent, as_map
+from classifaily_connectors.models import WebhookEvent
 from classifaily_connectors.secret_text import bare
+from classifaily_connectors.webhooks.reading import read_body
 
 Headers = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
 """Header names and values, each text or bytes: a mapping, or pairs (which may repeat a name)."""
@@ -80,7 +80,7 @@ def parse_event(body: bytes) -> WebhookEvent:
 
 def _event(body: bytes) -> WebhookEvent | None:
     try:
-        wire = as_map(json.loads(body))
+        wire = read_body(body)
         return WebhookEvent.model_validate({"id": wire.get("job_id"), **wire})
     except (ValueError, TypeError, RecursionError, ValidationError):
         return None

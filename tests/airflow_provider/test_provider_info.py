@@ -13,6 +13,7 @@ from typing import Any
 
 import airflow
 import jsonschema
+import pytest
 
 import airflow_provider_classifaily
 from airflow_provider_classifaily.get_provider_info import get_provider_info
@@ -103,3 +104,34 @@ def test_the_operators_cost_a_dag_file_nothing_but_themselves() -> None:
 def test_the_metadata_needs_only_the_standard_library() -> None:
     loaded = loaded_by("import airflow_provider_classifaily.get_provider_info")
     assert not loaded & {"airflow", "pydantic", "httpx", "wtforms"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "apps", "status"),
+    [("", 0, None), ("  ", 0, None), ("/run/secrets/webhook", 1, 503), ("whsec-of-the-tests", 1, 401)],
+)
+def test_a_secret_that_is_empty_or_wrong_breaks_no_api_server(
+    secret: str, apps: int, status: int | None, tmp_path: Path
+) -> None:
+    """An empty variable is none: the path is absent. A wrong one is a line in the log, and no traceback."""
+    program = """
+import asyncio
+from airflow_provider_classifaily.plugins import ClassifailyPlugin, receive
+
+async def ask():
+    sent = []
+    async def arrive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+    async def send(message):
+        sent.append(message)
+    scope = {"type": "http", "method": "POST", "path": "/classifaily/webhooks", "headers": [], "query_string": b""}
+    await receive(scope, arrive, send)
+    return sent[0]["status"]
+
+print(len(ClassifailyPlugin.fastapi_apps), asyncio.run(ask()) if ClassifailyPlugin.fastapi_apps else None)
+"""
+    env = {**os.environ, "CLASSIFAILY_WEBHOOK_SECRET": secret, "CLASSIFAILY_STORE_URL": f"sqlite:///{tmp_path}/s.db"}
+    ended = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split()[-2:] == [str(apps), str(status)]
+    assert "Traceback" not in ended.stderr

@@ -366,3 +366,43 @@ def test_no_command_shows_the_stores_password(
     said = capsys.readouterr()
     for form in ("pass%2Fword-xyz", "pass/word-xyz", "word-xyz"):
         assert form not in said.out + said.err
+
+
+def test_deliveries_are_redriven_by_filter(inbox: Inbox, hooks: Command) -> None:
+    now = time.time()
+    rows = [("default", "job.completed", "1", now), ("eu_west", "job.failed", "2", now - 86400 * 3)]
+    rows += [("default", "job.completed", "3", now - 86400 * 3)]
+    inbox.put([Arrival(source, event, name, name.encode(), at, None, b"{}") for source, event, name, at in rows])
+    inbox.put([Arrival("default", "", "d" * 64, b"d", now, None, b'\xef\xbb\xbf{"event":"job.failed","id":"4"}')])
+
+    def redriven(*words: str) -> list[str]:
+        ended = hooks("redrive", *words, "--json")
+        assert ended.code == 0, ended.err
+        return [json.loads(each)["job_id"] for each in ended.out.splitlines()]
+
+    assert redriven("--event", "job.completed", "--since", "1d") == ["1"]
+    assert redriven("--source", "EU-West") == ["2"]
+    assert redriven("--event", "job.completed") == ["3", "1"]
+    assert redriven("--state", "dead") == ["4"]
+    assert hooks("redrive").code == 2
+    assert hooks("redrive", "--event", "nothing").code == 2
+    assert (hooks("reread").code, hooks("reread").err) == (0, "")
+
+
+def test_dead_letters_that_stay_are_counted(inbox: Inbox, hooks: Command) -> None:
+    inbox.put([Arrival("default", "", "d" * 64, b"d", time.time(), None, b"junk")])
+    ended = hooks("reread")
+    assert ended.code == 4
+    assert "1 dead letters cannot be read" in ended.err
+
+
+def test_a_place_of_another_store_is_said(inbox: Inbox, hooks: Command) -> None:
+    inbox.put([Arrival("default", "job.completed", "1", b"1", time.time(), None, b"{}")])
+    [row] = [json.loads(each) for each in hooks("list", "--json").out.splitlines()]
+    assert row["cursor"] == f"1@{inbox.identity}"
+    assert (hooks("list", "--json", "--after", row["cursor"]).out, hooks("list", "--after", "1").out) == ("", "")
+    for place in ("500", "1@another"):
+        ended = hooks("list", "--json", "--after", place)
+        assert len(ended.out.splitlines()) == 1
+        assert "none of this store's" in ended.err
+    assert hooks("list", "--after", "x").code == 2

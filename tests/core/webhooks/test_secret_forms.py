@@ -125,6 +125,14 @@ def test_a_variable_may_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert SECRET not in str(caught.value)
 
 
+def test_an_empty_variable_beside_another_one_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secrets").write_text(SECRET)
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv(f"{VARIABLE}_STAGING", "  ")
+    monkeypatch.setenv("CLASSIFAILY_WEBHOOK_SECRETS_FILE", str(tmp_path / "secrets"))
+    assert Secrets().sources == ["default"]
+
+
 @pytest.mark.parametrize("word", ["PATH", "ARN", "KEY"])
 def test_what_tools_call_the_place_of_a_secret_is_no_source(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{VARIABLE}_{word}", SECRET)
