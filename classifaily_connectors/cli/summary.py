@@ -88,17 +88,24 @@ def histogram(labels: dict[str, int]) -> Table:
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as plain data."""
-    names = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "batches", "remaining", "fits")
+    names = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "perhaps", "batches")
+    names += ("remaining", "fits")
     resets_at = plan.resets_at.isoformat() if plan.resets_at else None
     return {**{name: getattr(plan, name) for name in names}, "resets_at": resets_at}
 
 
 def show_plan(console: Console, plan: Plan) -> None:
     """A plan for people."""
+    at_most = "at most " if plan.perhaps else ""
     console.print(
-        f"[bold]{counted(plan.to_buy, 'request')}[/] would be billed, in {counted(plan.batches, 'call')}; "
+        f"[bold]{at_most}{counted(plan.to_buy, 'request')}[/] would be billed, in {counted(plan.batches, 'call')}; "
         "nothing was spent"
     )
+    if plan.perhaps:
+        console.print(
+            f"[yellow]{plan.perhaps:,} of them need not be[/]: another run is at them, or the API cannot tell yet "
+            "whether they were executed"
+        )
     console.print(
         f"{counted(plan.rows, 'row')}  {plan.unique:,} unique  [green]{plan.already_paid:,} already paid[/]  "
         f"[yellow]{plan.parked:,} parked[/]  [dim]{plan.skipped:,} skipped[/]"

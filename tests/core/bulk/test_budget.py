@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -124,6 +125,113 @@ def test_a_quota_that_ends_midway(open_shop: Callable[..., Shop], on_exceeded: A
     assert shop.paid_twice() == 0
 
 
+def _until_some_are_paid(shop: Shop, more_than: int = 0) -> None:
+    """The quota has been read once something is paid; a pause lets the rows so far leave."""
+    time.sleep(0.3)
+    until = time.monotonic() + 5
+    while shop.paid() <= more_than:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("on_exceeded", ["raise", "partial"])
+@pytest.mark.parametrize("change", ["month", "upgrade"])
+def test_a_quota_that_has_grown_is_noticed_before_the_run_stops(
+    open_shop: Callable[..., Shop], buy: Buy, change: str, on_exceeded: Any
+) -> None:
+    shop = open_shop(plan="starter")
+    shop.sandbox.add_key(shop.sandbox.key, plan="starter", used=9900)
+    shop.sandbox.clock.set(datetime(2026, 11, 30, 23, 59, tzinfo=UTC))
+
+    def rows() -> Iterator[str]:
+        for n, row in enumerate(ROWS):
+            if n == 60:
+                _until_some_are_paid(shop)
+            if n == 60 and change == "month":
+                shop.sandbox.clock.set(datetime(2026, 12, 1, tzinfo=UTC))
+            elif n == 60:
+                shop.sandbox.add_key(shop.sandbox.key, plan="pro", used=9960)
+            yield row
+
+    budget = Budget(on_exceeded=on_exceeded)
+    assert _statuses(buy(shop, rows(), budget=budget, batch_size=20)) == {"completed": 200}
+    assert shop.paid() == 200
+
+
+def test_a_quota_that_has_not_grown_ends_the_run_after_one_more_look(open_shop: Callable[..., Shop]) -> None:
+    shop = open_shop(plan="starter")
+    shop.sandbox.add_key(shop.sandbox.key, plan="starter", used=9950)
+    budget = Budget(on_exceeded="partial")
+    assert _statuses(shop.buy(ROWS, budget=budget, batch_size=20)) == {"completed": 50, "uncovered": 150}
+    looks = [each for each in shop.sandbox.requests if each.path.endswith("/usage")]
+    assert 2 <= len(looks) <= 5
+
+
+def test_rows_bought_anew_are_queued_again_when_the_quota_has_grown(open_shop: Callable[..., Shop]) -> None:
+    shop = open_shop(plan="starter")
+    shop.buy(ROWS)
+    shop.sandbox.add_key(shop.sandbox.key, plan="starter", used=9900)
+
+    def rows() -> Iterator[str]:
+        for n, row in enumerate(ROWS):
+            if n == 60:
+                _until_some_are_paid(shop, 200)
+                shop.sandbox.add_key(shop.sandbox.key, plan="pro", used=9960)
+            yield row
+
+    found = shop.buy(rows(), refresh=True, batch_size=20, concurrency=1)
+    assert {(row.status, row.source) for row in found} == {("completed", "api")}
+    assert shop.paid() == 400
+
+
+def test_an_own_cap_is_no_quota_and_does_not_grow(open_shop: Callable[..., Shop]) -> None:
+    shop = open_shop(plan="starter")
+    with pytest.raises(BudgetExceededError):
+        shop.buy(iter(ROWS), budget=Budget(max_requests=40), batch_size=20)
+    assert shop.paid() <= 40
+
+
+def test_the_need_is_that_of_the_whole_run(open_shop: Callable[..., Shop]) -> None:
+    """Somebody else spends the shared budget while we run: more is left to buy than what found no room just now."""
+    shop = open_shop()
+    ledger = shop.ledger()
+    shop.inject("delay", seconds=0.5, times=1)
+    spend = threading.Timer(0.2, lambda: ledger.spend("budget|shared", 150))
+    spend.start()
+    budget = Budget(max_requests=200, name="shared")
+    with pytest.raises(BudgetExceededError) as caught:
+        shop.buy(ROWS, budget=budget, batch_size=10, concurrency=1)
+    spend.join()
+    ledger.close()
+    assert caught.value.needed == 200
+    with pytest.raises(BudgetExceededError, match="at least") as caught:
+        shop.buy(iter(["new", *ROWS]), budget=budget, batch_size=10)
+    assert caught.value.needed >= 1
+
+
+def test_a_budget_of_a_period_starts_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(per: Any, name: str | None = "n") -> Budget:
+        return Budget(max_requests=50, on_exceeded="partial", name=name, per=per)
+
+    moment = datetime(2026, 12, 31, 23, tzinfo=UTC).timestamp()
+    names = {per: of(per).counter(moment) for per in ("day", "week", "month", None)}
+    assert names == {
+        "day": "budget|n|2026-12-31",
+        "week": "budget|n|2026-W53",
+        "month": "budget|n|2026-12",
+        None: "budget|n",
+    }
+    assert _statuses(shop.buy(ROWS, budget=of("day"))) == {"completed": 50, "uncovered": 150}
+    assert _statuses(shop.buy(ROWS, budget=of("day"))) == {"completed": 50, "uncovered": 150}
+    from classifaily_connectors.store import Ledger
+
+    tomorrow = time.time() + 86_400
+    monkeypatch.setattr(Ledger, "now", lambda _self: tomorrow)
+    assert _statuses(shop.buy(ROWS, budget=of("day"))) == {"completed": 100, "uncovered": 100}
+    with pytest.raises(ConfigurationError, match="needs a name"):
+        of("day", name=None)
+
+
 def test_runs_of_one_name_share_one_budget(shop: Shop) -> None:
     budget = Budget(max_requests=150, on_exceeded="partial", name="nightly")
     found: list[Row] = []
@@ -229,7 +337,7 @@ def test_a_refused_request_gives_its_budget_back(shop: Shop) -> None:
     ledger.close()
 
 
-@pytest.mark.parametrize("bad", [{"max_requests": -1}, {"reserve": -1}, {"on_exceeded": "never"}])
+@pytest.mark.parametrize("bad", [{"max_requests": -1}, {"reserve": -1}, {"on_exceeded": "never"}, {"per": "year"}])
 def test_nonsense_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(bad))):
         Budget(**bad)
