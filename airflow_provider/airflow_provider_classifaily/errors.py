@@ -9,6 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from classifaily_connectors import ClassifailyError
+
+SPENT = {
+    "not_sent": "Nothing was sent and nothing billed",
+    "rejected": "The request was refused and is not billed",
+    "failed": "The server says that the request failed; the account's usage tells whether it was billed",
+    "unknown": "The request may have been executed and billed, and its answer is lost: a rerun would pay again",
+}
+"""What a call that brought no answer cost, by the outcome of its error."""
+
+
+def spent(error: ClassifailyError) -> str:
+    """What the call that raised the error cost; empty where no request is concerned."""
+    return SPENT.get(error.outcome or "", "")
 
 
 @contextmanager

@@ -43,7 +43,7 @@ with DAG(
         categories="{{ params.categories }}",
         refresh="{{ params.refresh }}",
         on_invalid="skip",
-        # A retry is safe: what was paid is not paid again.
+        # A retry is safe: what was paid is not paid again, and with `refresh` a second attempt is refused.
         retries=2,
         retry_delay=timedelta(seconds=10),
     )

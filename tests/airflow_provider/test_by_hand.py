@@ -17,11 +17,10 @@ from airflow_provider_classifaily.operators import (
     ClassifailyTableOperator,
 )
 from airflow_provider_classifaily.sensors import ClassifailyJobSensor, ClassifailyWebhookSensor
+from classifaily_connectors.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from classifaily_connectors.sandbox import Sandbox
 
 TEAMS = ["billing", "technical"]
 BARE: Any = {}
@@ -53,6 +52,22 @@ def test_every_operator_works_with_a_bare_context(connected: Sandbox, tmp_path: 
         done = sensor(task_id="wait", job_id=job_id, stay_seconds=30).poke(BARE)
         assert done.xcom_value["label"] == "billing"
     assert connected.bill().charged == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault(kind="reset", path="/classify", times=None), "may have been executed and billed"),
+        (Fault(kind="answer", path="/classify", status=401, times=None), "is not billed"),
+    ],
+)
+def test_a_call_without_an_answer_says_what_it_cost(
+    connected: Sandbox, fault: Fault, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connected.inject(fault)
+    with pytest.raises(AirflowFailException):
+        ClassifailyClassifyOperator(task_id="one", input="Refund me", categories=TEAMS).execute(BARE)
+    assert said in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("items", [None, "Refund me", {"input": "Refund me"}, 3])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_classifaily.errors import fail_fast
+from airflow_provider_classifaily.errors import fail_fast, spent
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.rendering import Rendered
 
@@ -61,8 +61,15 @@ class ClassifailyOperator(Rendered, BaseOperator):
 
     @contextmanager
     def _client(self, *, paid: bool = True) -> Generator[ClassifailyClient]:
+        from classifaily_connectors import ClassifailyError
+
         with ClassifailyHook(self.classifaily_conn_id) as hook, fail_fast(paid=paid):
-            yield hook.get_conn()
+            try:
+                yield hook.get_conn()
+            except ClassifailyError as error:
+                if paid:
+                    self.log.warning("%s", spent(error))
+                raise
 
     @property
     def _categories(self) -> Sequence[str | Mapping[str, Any]] | None:
