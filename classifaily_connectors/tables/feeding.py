@@ -14,10 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from classifaily_connectors.errors import InvalidRequestError
-from classifaily_connectors.tables.checking import Checker, Wanted
 
 if TYPE_CHECKING:
     from classifaily_connectors.identity import Resolver
+    from classifaily_connectors.tables.checking import Checker, Wanted
     from classifaily_connectors.tables.chunks import Chunk
     from classifaily_connectors.tables.job import TableJob
 
@@ -67,13 +67,13 @@ class _Feed:
 
     def _parts(self) -> Iterator[Sequence[object]]:
         job = self._job
-        checker = Checker(job.table, job.wanted, job.on_invalid)
+        checker = job.looked.checker()
         spans = self._spans(checker)
         yield from self._fetched(spans) if job.media else spans
 
     def _spans(self, checker: Checker) -> Iterator[Sequence[object]]:
         job = self._job
-        for chunk in job.chunks():
+        for chunk in job.looked.chunks():
             problems = checker.check(chunk)
             gaps = job.gaps(chunk)
             if not gaps:

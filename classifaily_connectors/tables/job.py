@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter, deque
-from collections.abc import AsyncIterable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -23,13 +23,15 @@ from classifaily_connectors.identity import Resolver
 from classifaily_connectors.places import Address, Place, is_address, place_of
 from classifaily_connectors.routing import ConfidencePolicy
 from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
-from classifaily_connectors.tables.checking import Checker, OnInvalid, Wanted
+from classifaily_connectors.tables.checking import OnInvalid, Wanted
+from classifaily_connectors.tables.encoders import encoder
 from classifaily_connectors.tables.feeding import IDENTITY, AsyncFeed, Feed, Span
 from classifaily_connectors.tables.formats import Format, format_of
 from classifaily_connectors.tables.parts import Parts
 from classifaily_connectors.tables.records import RecordTable
 from classifaily_connectors.tables.shape import Answer, Shape
-from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink, encoder
+from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink
+from classifaily_connectors.tables.surveying import Survey
 from classifaily_connectors.tables.textfiles import CsvTable, JsonlTable
 from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse
 
@@ -121,7 +123,9 @@ class TableJob:
             self.output = place_of(labelling["output"])
             self.format = format_of(self.output.base, "output")
             self.output = self.output.resolved()  # two links to one file are one output
-        self.table = open_table(source)
+        self.table = open_table(source, filed=self.output is not None)
+        self._encoder = None if self.format is None else encoder(self.table, self.format, self.shape)
+        self.looked = Survey(self.table, self.wanted, self.on_invalid, self.shape, self._encoder)
         if is_address(source):
             self._refuse_overwriting(place_of(source))
         self.spans: deque[Span] = deque()
@@ -131,8 +135,6 @@ class TableJob:
         self._labels: dict[str, int] = {}
         self._sink: Sink | None = None
         self._parts: Parts | None = None
-        self._learnt: Iterator[Chunk] | None = None
-        self._total: int | None = None
         self._resumable = False
 
     def _refuse_overwriting(self, source: Place) -> None:
@@ -159,46 +161,12 @@ class TableJob:
 
     def survey(self) -> None:
         """Go through the table once, if it can be gone through twice, and refuse what is wrong with it."""
-        table, filed = self.table, self.output is not None
-        checker = Checker(table, self.wanted, self.on_invalid)
-        if table.columns:
-            checker.require()
-        if table.once:
-            self._begin_once()
-            checker.require()
-        else:
-            total = 0
-            for chunk in table.chunks():
-                table.learn(chunk)
-                checker.check(chunk)
-                if filed:
-                    table.measure(chunk, types=self._typed)
-                total += len(chunk)
-            if total == 0 and self.on_invalid == "raise" and not isinstance(table, FrameTable | RecordTable):
-                raise refuse(f"{table.name} is empty: there is no row to classify")
-            if total:
-                checker.require()
-            self._total = total
-        self.shape.check(table.columns)
+        self.looked.run()
 
     @property
-    def _typed(self) -> bool:
-        return self.format is not None and self.format.kind == "parquet"
-
-    def _begin_once(self) -> None:
-        chunks = self.table.chunks()
-        first = next(chunks, None)
-        if first is None:
-            raise refuse(f"{self.table.name} is empty: there is no row to classify")
-        self.table.learn(first)
-        if self.output is not None:
-            self.table.measure(first, types=self._typed)
-
-        def rest() -> Iterator[Chunk]:
-            yield first
-            yield from chunks
-
-        self._learnt = rest()
+    def total(self) -> int | None:
+        """The number of rows; None for a table that can be gone through only once."""
+        return self.looked.total
 
     @contextlib.contextmanager
     def reserved(self) -> Generator[None]:
@@ -216,17 +184,16 @@ class TableJob:
 
     def begin(self, base_url: str, schema: Schema | None) -> None:
         """Open the output, and take over what an earlier run has landed there."""
-        if self.output is None or self.format is None or self._parts is None:
+        if self.output is None or self.format is None or self._encoder is None or self._parts is None:
             self._sink = self._in_memory()
             return
-        made = encoder(self.table, self.format, self.shape)
         # What the ledger can still settle is asked again; without one, asking again could mean paying again.
         ledger = self.options.get("ledger")
         durable = ledger not in (None, False) or (ledger is None and bool(os.environ.get("CLASSIFAILY_STORE_URL")))
         fingerprint = self._fingerprint(base_url, schema)
         self._parts.open(fingerprint, unsettled=not durable)
         self._resumable = fingerprint is not None
-        self._sink = FileSink(self.output, self.format, made, self._parts)
+        self._sink = FileSink(self.output, self.format, self._encoder, self._parts)
 
     def _in_memory(self) -> Sink:
         if isinstance(self.table, FrameTable):
@@ -276,25 +243,18 @@ class TableJob:
 
     def feed(self, *, rehearsing: bool = False) -> Iterable[object]:
         """The rows that are still to be asked for, for a run in this thread."""
-        feed = Feed(self, (self._total or 0) - self.resumed, rehearsing=rehearsing)
+        feed = Feed(self, (self.total or 0) - self.resumed, rehearsing=rehearsing)
         return iter(feed) if self.table.once else feed
 
     def afeed(self, *, rehearsing: bool = False) -> AsyncIterable[object]:
         """The same for an event loop."""
-        feed = AsyncFeed(self, (self._total or 0) - self.resumed, rehearsing=rehearsing)
+        feed = AsyncFeed(self, (self.total or 0) - self.resumed, rehearsing=rehearsing)
         return aiter(feed) if self.table.once else feed
 
     @property
     def resumed(self) -> int:
         """How many rows an earlier run has landed."""
         return 0 if self._parts is None else sum(part.stop - part.start for part in self._parts.earlier)
-
-    def chunks(self) -> Iterator[Chunk]:
-        """The table's chunks, from the first on."""
-        if self._learnt is None:
-            return self.table.chunks()
-        chunks, self._learnt = self._learnt, iter(())
-        return chunks
 
     def gaps(self, chunk: Chunk) -> list[tuple[int, int]]:
         """Which rows of the chunk nobody has landed yet, as offsets."""
@@ -362,8 +322,8 @@ class TableJob:
                 ):  # fmt: skip
                     _add(counts, more)
         stats.reused += resumed * each
-        if self._total is not None and stats.rows != self._total * each:
-            raise RuntimeError(f"{self._total} rows went in and {stats.rows / each:g} came out")
+        if self.total is not None and stats.rows != self.total * each:
+            raise RuntimeError(f"{self.total} rows went in and {stats.rows / each:g} came out")
         stats.check()
         frame = self._sink.finish()
         stats.total, stats.output = stats.rows, None  # nothing waits beside it any more
@@ -381,8 +341,8 @@ class TableJob:
         return TableResult(stats, stats.rows // each, resumed, output, frame, columns, self.shape.names)
 
 
-def open_table(source: Source) -> Table:
-    """The table behind a path or URL, a data frame, or an iterable of mappings.
+def open_table(source: Source, *, filed: bool = False) -> Table:
+    """The table behind a path or URL, a data frame, or an iterable of mappings; `filed` if it is to end in a file.
 
     Raises InvalidRequestError when it is none of them, or cannot be read.
     """
@@ -399,7 +359,7 @@ def open_table(source: Source) -> Table:
     framed = hasattr(kind, "columns") or hasattr(kind, "column_names")
     if isinstance(source, Iterable) and not framed:
         return RecordTable(cast("Iterable[object]", source))
-    return FrameTable(source)
+    return FrameTable(source, filed=filed)
 
 
 def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ class RecordTable(Table):
     and types are then those of its first rows."""
 
     name = "source"
+    measures = True
 
     def __init__(self, rows: Iterable[object]) -> None:
         self._rows = rows
@@ -32,11 +32,16 @@ class RecordTable(Table):
         self._columns.update(dict.fromkeys(chunk.names))
         self.columns = tuple(self._columns)
 
-    def measure(self, chunk: Chunk, *, types: bool) -> None:
-        if types and isinstance(chunk, RecordChunk):
+    def widen(self, chunk: Chunk) -> None:
+        if isinstance(chunk, RecordChunk):
             self._types.learn(chunk, self.columns)
-        if not self.once:
-            self._digest.update(json.dumps(chunk.records(), default=repr).encode("utf-8", "surrogatepass"))
+
+    @property
+    def widened(self) -> bool:
+        return self._types.widened
+
+    def measure(self, written: bytes) -> None:
+        self._digest.update(written)
 
     def fingerprint(self) -> str | None:
         return None if self.once else self._digest.hexdigest()
@@ -48,7 +53,7 @@ class RecordTable(Table):
             faults = {place: _fault(row) for place, row in enumerate(part) if not _is_record(row)}
             if faults:
                 part = [dict[str, Any]() if place in faults else row for place, row in enumerate(part)]
-            yield RecordChunk(start, cast("list[Mapping[str, Any]]", part), name=self.name, faults=faults)
+            yield RecordChunk(self.name, start, cast("list[Mapping[str, Any]]", part), faults=faults)
             start += len(part)
 
 

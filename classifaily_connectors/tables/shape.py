@@ -29,8 +29,10 @@ class Shape:
         self.names = tuple(each + name for each in prefixes for name in COLUMNS)
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raise InvalidRequestError when the table has a column of one of these names."""
-        taken = next((name for name in self.names if name in columns), None)
+        """Raise InvalidRequestError when the table has a column of one of these names, in whatever case: databases
+        take `Label` and `label` for one."""
+        ours = {name.casefold() for name in self.names}
+        taken = next((name for name in columns if name.casefold() in ours), None)
         if taken is not None:
             other = "another prefix" if self.prefix else "a prefix, such as prefix='classifaily_'"
             raise refuse(f"the input has a column {taken!r} of its own: pass {other}, or rename it")

@@ -10,10 +10,12 @@ import csv
 import io
 import json
 import lzma
+import math
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from classifaily_connectors.places import need
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 _DELIMITERS = ";\t|"
 _FIELD_LIMIT = 1 << 27
+_EXACT_DIGITS = 17
+"""Shorter than this, a number is what its nearest float says."""
+_MARK = b"\xef\xbb\xbf"
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
@@ -71,9 +76,6 @@ class CsvChunk(Chunk):
     def column(self, name: str) -> Sequence[Any]:
         place = self.header.index(name)
         return [row[place] for row in self.rows]
-
-    def records(self) -> Sequence[Mapping[str, Any]]:
-        return [dict(zip(self.header, row, strict=True)) for row in self.rows]
 
     def arrow(self, schema: Any) -> Any:
         pa = need("pyarrow")
@@ -147,7 +149,7 @@ class CsvTable(_FileTable):
                 if len(row) != width:
                     faults[offset] = f"has {len(row)} cells, the header {width}"
                     rows[offset] = (row + [""] * width)[:width]
-        return CsvChunk(start, self.columns, rows, lines, faults=faults)
+        return CsvChunk(self.name, start, self.columns, rows, lines, faults=faults)
 
     def _cells(self, lines: Iterator[str] | None) -> list[str]:
         problem = "is empty: a header line and rows are needed"
@@ -189,38 +191,90 @@ class JsonlTable(_FileTable):
         self._columns.update(dict.fromkeys(chunk.names))
         self.columns = tuple(self._columns)
 
-    def measure(self, chunk: Chunk, *, types: bool) -> None:
-        if types and isinstance(chunk, RecordChunk):
+    def widen(self, chunk: Chunk) -> None:
+        if isinstance(chunk, RecordChunk):
             self._types.learn(chunk, self.columns)
 
+    @property
+    def widened(self) -> bool:
+        return self._types.widened
+
     def chunks(self) -> Iterator[Chunk]:
-        start, rows, lines = 0, list[Mapping[str, Any]](), list[int]()
+        start, rows, lines, raw = 0, list[Mapping[str, Any]](), list[int](), list[bytes | None]()
         faults: dict[int, str] = {}
+        reader = _Reader()
         with self._plain() as plain:
             for number, line in enumerate(plain, 1):
                 if line.isspace():
                     continue
-                row = _object(line)
+                row = reader.object(line)
                 if isinstance(row, str):
                     faults[len(rows)] = row
                     row = dict[str, Any]()
                 rows.append(row)
                 lines.append(number)
+                raw.append(line if reader.as_written else None)
                 if len(rows) == CHUNK:
-                    yield RecordChunk(start, rows, lines, self.name, faults=faults)
-                    start, rows, lines, faults = start + CHUNK, [], [], {}
+                    yield RecordChunk(self.name, start, rows, lines, raw, faults=faults)
+                    start, rows, lines, raw, faults = start + CHUNK, [], [], [], {}
         if rows:
-            yield RecordChunk(start, rows, lines, self.name, faults=faults)
+            yield RecordChunk(self.name, start, rows, lines, raw, faults=faults)
 
 
-def _object(line: bytes) -> dict[str, Any] | str:
-    try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return "is not UTF-8"
-    except (ValueError, RecursionError):
-        return "is no JSON"
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else "is no JSON object"
+class _TwiceError(Exception):
+    """An object has a key twice: which of the two is meant, nobody knows."""
+
+
+class _Reader:
+    """Reads lines of JSON, without changing a number."""
+
+    def __init__(self) -> None:
+        self.as_written = False
+        """Whether the line read last may be written as it is."""
+        self._standard = True
+        self._decode = json.JSONDecoder(
+            parse_float=_number, parse_constant=self._constant, object_pairs_hook=_once
+        ).decode  # fmt: skip
+
+    def object(self, line: bytes) -> dict[str, Any] | str:
+        """The object in a line, or why it is none."""
+        self.as_written, self._standard = False, True
+        try:
+            value = self._decode(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            return "is not UTF-8"
+        except _TwiceError as error:
+            return f"has the key {error.args[0]!r} twice"
+        except json.JSONDecodeError:
+            return "is no JSON"
+        except RecursionError:
+            return "is nested too deeply"
+        except ValueError:
+            return "holds a whole number of too many digits"
+        if not isinstance(value, dict):
+            return "is no JSON object"
+        self.as_written = self._standard and not line.startswith(_MARK)
+        return cast("dict[str, Any]", value)
+
+    def _constant(self, word: str) -> float:
+        self._standard = False  # NaN and Infinity are Python's own
+        return float(word)
+
+
+def _number(text: str) -> float | Decimal:
+    value = float(text)
+    if len(text) < _EXACT_DIGITS and math.isfinite(value):
+        return value
+    exact = Decimal(text)
+    return value if math.isfinite(value) and Decimal(repr(value)) == exact else exact
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        raise _TwiceError(next(name for name in found if names.count(name) > 1))
+    return found
 
 
 def _where_not_utf8(name: str, plain: IO[bytes]) -> str:

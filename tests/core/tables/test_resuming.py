@@ -30,7 +30,7 @@ from classifaily_connectors import (
 from classifaily_connectors.bulk import progress as reporting
 from classifaily_connectors.bulk import settling
 from classifaily_connectors.sandbox import Fault
-from classifaily_connectors.tables import job, sinks
+from classifaily_connectors.tables import encoders, job, sinks
 from classifaily_connectors.tables.chunks import CHUNK
 
 if TYPE_CHECKING:
@@ -240,18 +240,18 @@ def test_nothing_half_written_has_the_name(label: Any, tmp_path: Path, monkeypat
     """The disk is full while the parts are put together: the old output stays, and the next call goes on."""
     out = tmp_path / "out.csv"
     out.write_text("old")
-    whole = sinks.TextEncoder.whole
+    whole = encoders.TextEncoder.whole
 
     def full(self: Any, parts: Any, file: Any) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sinks.TextEncoder, "whole", full)
+    monkeypatch.setattr(encoders.TextEncoder, "whole", full)
     with pytest.raises(StorageError, match="No space left on device. All answers are kept in"):
         label(output=out, ledger=False)
     assert out.read_text() == "old"
     assert not (tmp_path / ".out.csv.tmp").exists()
-    monkeypatch.setattr(sinks.TextEncoder, "whole", whole)
+    monkeypatch.setattr(encoders.TextEncoder, "whole", whole)
     assert label(output=out, ledger=False).resumed == ROWS
     assert len(pd.read_csv(out)) == ROWS
 

@@ -1,0 +1,114 @@
+"""What is found out about a table before its rows are bought.
+
+The law of this file: everything that a row may be refused for is looked at before the row is paid for: whether it can
+be classified, and whether the output can hold it. A table that can be gone through again is looked at as a whole,
+before the first row is bought; any other a chunk at a time, each before its own rows are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from classifaily_connectors.tables.checking import Checker
+from classifaily_connectors.tables.chunks import RecordChunk
+from classifaily_connectors.taxonomy import refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from classifaily_connectors.tables.checking import OnInvalid, Wanted
+    from classifaily_connectors.tables.chunks import Chunk, Table
+    from classifaily_connectors.tables.encoders import Encoder
+    from classifaily_connectors.tables.shape import Shape
+
+
+class Survey:
+    """One table looked at for one run; `encoder` is that of its output, None where it goes to no file."""
+
+    def __init__(
+        self, table: Table, wanted: Wanted, on_invalid: OnInvalid, shape: Shape, encoder: Encoder | None
+    ) -> None:
+        self.table, self.wanted, self.shape, self.encoder = table, wanted, shape, encoder
+        self.on_invalid: OnInvalid = on_invalid
+        self.total: int | None = None
+        """The number of rows; None for a table that can be gone through only once."""
+        self._learnt: Iterator[Chunk] | None = None
+
+    def checker(self) -> Checker:
+        """A checker for one time through."""
+        return Checker(self.table, self.wanted, self.on_invalid)
+
+    def run(self) -> None:
+        """Go through the table once, if it can be gone through twice, and refuse what is wrong with it."""
+        table, encoder = self.table, self.encoder
+        if encoder is not None:
+            encoder.check_names(table.columns)
+        checker = self.checker()
+        if table.columns:
+            checker.require()
+        if table.once:
+            self._begin_once(checker)
+        else:
+            total = 0
+            for chunk in table.chunks():
+                table.learn(chunk)
+                checker.check(chunk)
+                self._write(chunk)
+                total += len(chunk)
+            if total:
+                checker.require()
+            self.total = total
+            if encoder is not None and table.widened:  # what came before a type grew may not fit it
+                for chunk in table.chunks():
+                    encoder.check(chunk)
+        self.shape.check(table.columns)
+        if encoder is not None:
+            encoder.check_names(table.columns)
+
+    def _write(self, chunk: Chunk) -> None:
+        """Write the chunk into nothing."""
+        if self.encoder is not None:
+            if self.encoder.typed:
+                self.table.widen(chunk)
+            self.table.measure(self.encoder.check(chunk))
+
+    def _begin_once(self, checker: Checker) -> None:
+        chunks = self.table.chunks()
+        first = next(chunks, None)
+        if first is None:
+            self._learnt = iter(())
+            return
+        self.table.learn(first)
+        checker.require()
+        self._write(first)
+
+        def rest() -> Iterator[Chunk]:
+            yield first
+            for chunk in chunks:
+                self._admit(chunk)
+                yield chunk
+
+        self._learnt = rest()
+
+    def _admit(self, chunk: Chunk) -> None:
+        """Refuse a later chunk of a table that can be gone through only once, if the output cannot take it."""
+        new = next((name for name in chunk.names if name not in self.table.columns), None)
+        if new is not None and self.encoder is not None and self.encoder.fixed:
+            rows = chunk.rows if isinstance(chunk, RecordChunk) else ()
+            offset = next((place for place, row in enumerate(rows) if new in row), 0)
+            raise refuse(
+                f"{self.table.name}, {chunk.where(offset)} brings the new column {new!r}, and the output's columns are "
+                "those of the first rows, as this source can be read only once: give every row all columns, pass a "
+                "list, or write .jsonl"
+            )
+        self.table.learn(chunk)
+        self.shape.check(chunk.names)
+        if self.encoder is not None:
+            self.encoder.check(chunk)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The table's chunks, from the first on."""
+        if self._learnt is None:
+            return self.table.chunks()
+        chunks, self._learnt = self._learnt, iter(())
+        return chunks
