@@ -88,10 +88,10 @@ def histogram(labels: dict[str, int]) -> Table:
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as plain data."""
-    names = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "perhaps", "batches")
-    names += ("remaining", "fits")
+    names = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "perhaps", "batches", "fits")
     resets_at = plan.resets_at.isoformat() if plan.resets_at else None
-    return {**{name: getattr(plan, name) for name in names}, "resets_at": resets_at}
+    found = {name: getattr(plan, name) for name in names}
+    return {**found, "remaining": plan.remaining, "resets_at": resets_at}
 
 
 def show_plan(console: Console, plan: Plan) -> None:
