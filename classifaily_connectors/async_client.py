@@ -240,7 +240,9 @@ class AsyncClassifailyClient(_Part):
 
         `ledger` (a store URL or `Ledger`) remembers what was paid, across runs, crashes and machines; None uses
         CLASSIFAILY_STORE_URL, else this run's memory; False none. `on_unknown` says what to do with inputs that may
-        have been paid without an answer: park them, reconcile them with the API's history, or resend (may pay twice).
+        have been paid without an answer: "park" leaves them, "reconcile" waits until `settle_after` seconds (60) after
+        the request and asks the API's history, "resend" may pay twice; None parks what is lost now and reconciles what
+        earlier runs lost at least as long ago.
         `refresh=True` pays again on purpose, `refresh="failed"` for failed rows only. `budget` stops before a limit,
         by default before the month's quota. At most `concurrency` requests (16) of `batch_size` items (the plan's)
         are under way. `policy` routes each answer; `progress` is called a few times a second.

@@ -19,6 +19,8 @@
     ├── JobTimeoutError                           the job is still running when our patience ended
     ├── BudgetExceededError                       your own limit, met before the API's
     ├── ErrorRatioExceededError                   a table of which too many rows have no answer
+    ├── UnsettledRowsError                        a table of which some rows may have been paid without an answer
+    ├── StoppedError                              a bulk run that was told to stop
     ├── StoreError                                the ledger's or the inbox's database does not do its part
     │   └── StoreUnavailableError (also ConfigurationError) it could not be opened: nothing was paid
     └── SignatureError                            a webhook that was not signed with our secret
@@ -245,6 +247,36 @@ class ErrorRatioExceededError(ClassifailyError):
         self.errors = errors
         self.rows = rows
         self.output = output
+
+
+class UnsettledRowsError(ClassifailyError):
+    """Rows of a table may have been paid without an answer (`unknown`); the labelled table is complete all the same.
+
+    `unknown` and `rows` count rows; `output` is where the table is, `result` what the call would have returned. Where
+    it `mends`, the same call settles them from the API's history, a minute later or with `on_unknown="reconcile"`;
+    without a ledger it would pay for every row anew.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        unknown: int | None = None,
+        rows: int | None = None,
+        output: str | None = None,
+        result: Any = None,
+        mends: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.mends = mends
+        self.unknown = unknown
+        self.rows = rows
+        self.output = output
+        self.result = result
+
+
+class StoppedError(ClassifailyError):
+    """A bulk run was told to stop: nothing more was bought, and everything that was under way has landed."""
 
 
 class StoreError(ClassifailyError):

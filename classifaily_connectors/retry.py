@@ -22,6 +22,7 @@ from classifaily_connectors.errors import (
     ServerError,
     StorageError,
     StoreError,
+    UnsettledRowsError,
 )
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def mendable(error: object) -> bool:
     """
     if isinstance(error, StoreError):
         return error.passing
+    if isinstance(error, UnsettledRowsError):
+        return error.mends
     if isinstance(error, ClassifailyError):
         return transient(error, once=False) or isinstance(error, OutcomeUnknownError | JobTimeoutError | StorageError)
     return isinstance(error, Exception) and not isinstance(error, _SETTLED)

@@ -188,6 +188,11 @@ class AsyncAxesRun:
         is closed."""
         return self._gathering.leftover(self._run.leftover) if self._run.closed else []
 
+    def stop(self) -> None:
+        """Buy nothing more: the loop goes on with what is under way, and then raises StoppedError. Returns at once; may
+        be called from any thread, and from a signal handler."""
+        self._run.stop()
+
     async def aclose(self) -> None:
         """Leave early: buy nothing more and wait for what is under way. Closing the client does it too."""
         await self._run.aclose()
@@ -230,6 +235,11 @@ class AxesRun:
         """Rows that were answered but not given out, because the loop over the run was left early; there once the run
         is closed."""
         return self._gathering.leftover(self._run.leftover) if self._run.closed else []
+
+    def stop(self) -> None:
+        """Buy nothing more: the loop goes on with what is under way, and then raises StoppedError. Returns at once; may
+        be called from any thread, and from a signal handler."""
+        self._run.stop()
 
     def close(self) -> None:
         """Leave early: buy nothing more and wait for what is under way. Closing the client does it too."""

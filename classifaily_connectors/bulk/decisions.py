@@ -23,25 +23,32 @@ Decision = Literal["reuse", "buy", "wait", "fetch_job", "ask_history", "leave_un
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the caller chose.
+    """What the caller chose. `on_unknown` None asks the history about what is old enough, and leaves the rest.
 
     `keeps_jobs` is for submissions, to which a job's id is the answer. `prefers_old_answer` takes the answer from
     before a purchase that was meant to replace it and was interrupted; False asks what became of that purchase.
     """
 
     refresh: bool | Literal["failed"] = False
-    on_unknown: OnUnknown = "park"
+    on_unknown: OnUnknown | None = "park"
     keeps_jobs: bool = False
     prefers_old_answer: bool = True
 
 
 def decide(
-    entry: Entry | None, choices: Choices, *, is_live: bool = False, is_new: bool = False, job_is_gone: bool = False
+    entry: Entry | None,
+    choices: Choices,
+    *,
+    is_live: bool = False,
+    is_new: bool = False,
+    is_old: bool = False,
+    job_is_gone: bool = False,
 ) -> Decision:
     """What to do about the key of `entry` (None: the ledger does not have it).
 
     `is_live` says that the run that claimed it is at work; `is_new` that the answer was bought after the caller asked
-    for new ones; `job_is_gone` that the API does not know the recorded job, or that the job says nothing of this key.
+    for new ones; `is_old` that its request has surely ended and the history knows of it; `job_is_gone` that the API
+    does not know the recorded job, or that the job says nothing of this key.
     """
     if entry is None:
         return "buy"
@@ -58,7 +65,8 @@ def decide(
         return "reuse"
     if choices.on_unknown == "resend":
         return "buy"
-    return "ask_history" if choices.on_unknown == "reconcile" else "leave_unknown"
+    is_asked = choices.on_unknown == "reconcile" or (choices.on_unknown is None and is_old)
+    return "ask_history" if is_asked else "leave_unknown"
 
 
 def _is_to_be_replaced(entry: Entry, choices: Choices) -> bool:

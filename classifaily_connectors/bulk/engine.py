@@ -54,7 +54,7 @@ class Options:
     batch_size: int | None = None
     concurrency: int = 16
     ordered: bool = True
-    on_unknown: OnUnknown = "park"
+    on_unknown: OnUnknown | None = None
     refresh: bool | Literal["failed"] = False
     budget: Budget | None = None
     policy: ConfidencePolicy = field(default_factory=ConfidencePolicy)
@@ -193,6 +193,11 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         return open_keys
+
+    def abandon(self) -> None:
+        """Wait for nothing any more: what is under way loses its answers."""
+        for task in self._paying:
+            task.cancel()
 
     def rest(self) -> list[Row]:
         """The rows that were answered and that nobody took, once the run was stopped."""

@@ -7,6 +7,7 @@ buys exactly `to_buy`, or at most that where `perhaps` is not 0.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterable, Collection
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class _Forecast:
         self._choices = engine.options.choices
         self._with_job: dict[bytes, tuple[Unit, Entry]] = {}
         self._to_ask: list[tuple[Unit, Entry]] = []
+        self._old = -math.inf
 
     async def look_up(self, units: list[Unit]) -> None:
         """Count `units` by what the ledger says of them."""
@@ -106,12 +108,15 @@ class _Forecast:
         found = await desk.lookup([unit.key for unit in units])
         owners = {each.run_id for each in found.values() if each.state == "open"} - {desk.run_id}
         live = await desk.do(desk.book.live_runs, owners) if owners else set[str]()
+        if self._choices.on_unknown is None and any(each.answer is None for each in found.values()):
+            self._old = await desk.do(desk.book.now) - self._engine.options.settle_after
         for unit in units:
             entry = found.get(unit.key)
             self._count(unit, entry, is_live=entry is not None and entry.run_id in live)
 
     def _count(self, unit: Unit, entry: Entry | None, *, is_live: bool = False, job_is_gone: bool = False) -> None:
-        decision = decide(entry, self._choices, is_live=is_live, job_is_gone=job_is_gone)
+        is_old = entry is not None and entry.claimed_at <= self._old
+        decision = decide(entry, self._choices, is_live=is_live, is_old=is_old, job_is_gone=job_is_gone)
         if decision == "buy" or entry is None:
             self.counts["to_buy"] += 1
         elif decision == "fetch_job":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 ON_UNKNOWN = ("park", "reconcile", "resend")
 DEFAULT_CONCURRENCY = 16
+MAX_SETTLE_AFTER = 86_400
+"""Seconds, well below the days for which the API keeps its history."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -43,7 +46,8 @@ class RunOptions(TypedDict, total=False):
     budget: Budget | None
     batch_size: int | None
     concurrency: int | None
-    on_unknown: OnUnknown
+    on_unknown: OnUnknown | None
+    settle_after: float | None
     refresh: bool | Literal["failed"]
     policy: ConfidencePolicy | None
     progress: Callable[[Progress], None] | None
@@ -70,6 +74,10 @@ def known(options: Mapping[str, Any], names: Iterable[str], owner: str) -> None:
         raise refuse(f"{foreign} is no option of {owner}; it takes {', '.join(names)}")
 
 
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
+
+
 def prepare(
     context: Context,
     base_url: str,
@@ -87,14 +95,17 @@ def prepare(
     if axes and categories is not None:
         raise refuse("categories do not go with axes: give them as one of the axes")
     check_many(rows, "rows")
-    input_type, on_unknown = many.get("type", "text"), many.get("on_unknown", "park")
+    input_type, on_unknown = many.get("type", "text"), many.get("on_unknown")
     if input_type not in INPUT_TYPES:
         raise refuse(f"type is {input_type!r}; it must be one of {', '.join(INPUT_TYPES)}")
-    if on_unknown not in ON_UNKNOWN:
+    if on_unknown is not None and on_unknown not in ON_UNKNOWN:
         raise refuse(f"on_unknown is {on_unknown!r}; it must be one of {', '.join(ON_UNKNOWN)}")
     for name in ("batch_size", "concurrency"):
         if many.get(name) is not None:
             payloads.whole(many.get(name), name, 1)
+    settle_after = many.get("settle_after")
+    if settle_after is not None and not 0 <= _number(settle_after) <= MAX_SETTLE_AFTER:
+        raise refuse(f"settle_after is {settle_after!r}; it must be seconds, from 0 to {MAX_SETTLE_AFTER}")
     times = len(axes) or 1
     schema, taxonomy = many.get("schema"), taxonomy_of(categories)
     parsed = None
@@ -129,4 +140,6 @@ def prepare(
         progress=many.get("progress"),
         total=len(rows) * times if isinstance(rows, Sized) else None,
     )
+    if settle_after is not None:
+        options = dataclasses.replace(options, settle_after=float(settle_after))
     return Request(repeated(rows, times) if axes else rows, terms, options, many.get("ledger"), context, taxonomy)

@@ -8,6 +8,7 @@ picked up, whoever submitted it. What is done about an entry is decided in `deci
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from classifaily_connectors.bulk.decisions import decide
@@ -43,6 +44,7 @@ class Recovery:
         self._doubtful: dict[bytes, tuple[Unit, float]] = {}
         self._busy = False
         self._stopped = False
+        self._old = -math.inf
         self._resent: set[bytes] = set()
 
     def stop(self) -> None:
@@ -64,7 +66,8 @@ class Recovery:
         # Somebody else bought it anew while we were about to: that is new enough.
         renewed = entry is not None and unit.stale is not None and unit.stale.run_id != entry.run_id
         is_new = renewed or (entry is not None and self._is_ours(entry))
-        return decide(entry, self._choices, is_live=is_live, is_new=is_new, job_is_gone=job_is_gone)
+        is_old = entry is not None and entry.claimed_at <= self._old
+        return decide(entry, self._choices, is_live=is_live, is_new=is_new, is_old=is_old, job_is_gone=job_is_gone)
 
     def _is_ours(self, entry: Entry) -> bool:
         return entry.run_id == self.engine.desk.run_id
@@ -94,7 +97,7 @@ class Recovery:
         desk, choice = self.engine.desk, self.engine.options.on_unknown
         keys = [unit.key for unit in units]
         await desk.do(desk.book.park, keys)
-        if choice == "park" or self._stopped:
+        if choice in ("park", None) or self._stopped:
             for key in keys:
                 self.engine.close_without(key, "unknown", reason)
         elif choice == "reconcile":
@@ -114,6 +117,8 @@ class Recovery:
                 found = await desk.lookup(list(self._waiting))
                 owners = {each.run_id for each in found.values() if each.state == "open"} - {desk.run_id}
                 live = await desk.do(desk.book.live_runs, owners) if owners else set[str]()
+                if self._choices.on_unknown is None:
+                    self._old = await desk.do(desk.book.now) - self.engine.options.settle_after
                 await self._look(await self._final(found, live), live)
                 if self._waiting:
                     await asyncio.sleep(_LOOK_AGAIN)

@@ -18,6 +18,7 @@ from classifaily_connectors.bulk.endings import Told
 from classifaily_connectors.bulk.runner import Handover, Runner
 from classifaily_connectors.bulk.source import Pump, Rows, Tap, aparts, parts
 from classifaily_connectors.bulk.waiting import arrived, check_loop, outlast
+from classifaily_connectors.errors import StoppedError
 from classifaily_connectors.models import L_co
 from classifaily_connectors.taxonomy import refuse
 
@@ -42,6 +43,7 @@ class _Run(Generic[L_co]):
         self._transport = transport
         self._runner: Runner | None = None
         self._ready: deque[Row[Any]] = deque()
+        self._told: StoppedError | None = None
 
     @property
     def stats(self) -> BulkStats:
@@ -55,6 +57,13 @@ class _Run(Generic[L_co]):
         rest = [] if self._runner is None else self._runner.rest
         return list({row.index: row for row in (*self._ready, *rest)}.values())
 
+    def stop(self) -> None:
+        """Buy nothing more: the loop goes on with what is under way, and then raises StoppedError. Returns at once; may
+        be called from any thread, and from a signal handler."""
+        self._told = StoppedError("the run was told to stop: what came back is kept, the rest was not bought")
+        if self._runner is not None:
+            self._runner.fail(self._told)
+
     @property
     def closed(self) -> bool:
         """Whether the run has come to its end, or was left and nothing is under way any more."""
@@ -63,6 +72,8 @@ class _Run(Generic[L_co]):
     def _start(self) -> Runner:
         if self._runner is not None:
             raise refuse("a bulk run can be gone through once: call classify_many again for another")
+        if self._told is not None:
+            raise self._told
         self._runner = Runner(self._request, self._transport.for_loop, self._transport)
         return self._runner
 
@@ -100,6 +111,7 @@ class AsyncBulkRun(_Run[L_co]):
         with Told(self):
             try:
                 engine = await arrived(runner.submit(runner.session.open))
+                runner.check()
                 while True:
                     if engine.sender.undecided:
                         await _hand(runner, runner.session.guard, self._request.rehearsal)
@@ -153,6 +165,7 @@ class BulkRun(_Run[L_co]):
         with Told(self):
             try:
                 engine = runner.submit(runner.session.open).result()
+                runner.check()
                 while True:
                     if engine.sender.undecided:
                         _hand_over(runner, runner.session.guard, _here(self._request.rehearsal))
@@ -220,6 +233,7 @@ def _hand_over(runner: Runner, work: Reading[T], rows: Iterable[object]) -> T:
     handover = Handover()
     found = runner.submit(partial(handover.read, work))
     for part in parts(rows):
+        runner.check()
         if found.done():
             break
         runner.submit(partial(handover.put, part)).result()
@@ -232,6 +246,7 @@ async def _hand(runner: Runner, work: Reading[T], rows: Rows) -> T:
     handover = Handover()
     found = runner.submit(partial(handover.read, work))
     async for part in aparts(rows):
+        runner.check()
         if found.done():
             break
         await arrived(runner.submit(partial(handover.put, part)))

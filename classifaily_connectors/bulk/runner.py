@@ -46,6 +46,8 @@ class Runner:
         """Done once the thread is; raises what kept the ledger from its end."""
         self.rest: list[Row[Any]] = []
         """Rows that were answered and that nobody took; complete at the end."""
+        self.failed: BaseException | None = None
+        """What is to end the run early."""
         self._pid = os.getpid()
         self._taking: Future[list[Row[Any]] | None] | None = None
         self._tasks: dict[asyncio.Task[Any], Future[Any]] = {}
@@ -79,9 +81,26 @@ class Runner:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Buy nothing more; what was paid is given out first, then `error` is raised."""
+        """Buy nothing more; what was paid is given out first, then `error` is raised. Safe in a signal handler."""
+        if self.failed is None:
+            self.failed = error
         if self.session.engine is not None:
             self.call(partial(self.session.engine.fail, error))
+
+    def check(self) -> None:
+        """Raise what is to end the run, before anything is bought."""
+        if self.failed is not None:
+            raise self.failed
+
+    def abandon(self) -> None:
+        """Wait for nothing any more: what is under way loses its answers."""
+        if self.session.engine is not None:
+            self.call(self.session.engine.abandon)
+
+    @property
+    def under_way(self) -> int:
+        """How many inputs may be being paid for."""
+        return 0 if self.session.engine is None else self.session.engine.sender.under_way
 
     def take(self) -> Future[list[Row[Any]] | None]:
         """The next rows; the same future until they were `taken`."""
@@ -241,6 +260,11 @@ async def aclose_runs(owner: object) -> None:
     """`close_runs` on an event loop."""
     for ended in [run.stop() for run in _live.copy() if run.owner is owner]:
         await outlast(ended)
+
+
+def live_runs() -> set[Runner]:
+    """Every run of this process that has not ended."""
+    return _live.copy()
 
 
 def _at_exit() -> None:

@@ -13,6 +13,8 @@ import typer
 from classifaily_connectors.cli import summary
 from classifaily_connectors.cli.common import BaseUrl, Json, LedgerPlace, console, ledger_url, open_client, print_json
 from classifaily_connectors.cli.failing import DONE, UNCOVERED
+from classifaily_connectors.cli.stopping import Stopping
+from classifaily_connectors.errors import UnsettledRowsError
 from classifaily_connectors.taxonomy import CategoryLike, refuse
 
 
@@ -103,8 +105,15 @@ def classify(
         Refresh | None, typer.Option(help="Pay again for all rows, or for failed ones.", rich_help_panel=_SPEND)
     ] = None,
     on_unknown: Annotated[
-        OnUnknown, typer.Option(help="Inputs perhaps paid without an answer.", rich_help_panel=_SPEND)
-    ] = OnUnknown.PARK,
+        OnUnknown | None,
+        typer.Option(
+            help="Inputs perhaps paid without an answer; else the next run a minute later settles them.",
+            rich_help_panel=_SPEND,
+        ),
+    ] = None,
+    settle_after: Annotated[
+        float | None, typer.Option(help="Seconds until such an input is settled; else 60.", rich_help_panel=_SPEND)
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows in a call; else the plan's.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Calls under way at once; else 16.")] = None,
     act: Annotated[float, typer.Option(help="Act from this confidence on.", rich_help_panel=_ROUTE)] = 0.85,
@@ -121,7 +130,7 @@ def classify(
     The key comes from CLASSIFAILY_KEY. Killed or out of quota half-way? The same command goes on where it stopped.
 
     Exit codes: 0 done, 1 trouble, 2 wrong argument or input (nothing paid), 3 some rows failed, 4 some rows may have
-    been paid without an answer, 5 budget or quota ended, 6 too many errors, 130 interrupted.
+    been paid without an answer, 5 budget or quota ended, 6 too many errors, 130 interrupted (143 SIGTERM, 129 SIGHUP).
     """
     from classifaily_connectors.bulk.budget import Budget
     from classifaily_connectors.routing import ConfidencePolicy
@@ -145,13 +154,14 @@ def classify(
         "id_column": id_column,
         "on_invalid": on_invalid.value,
         "ledger": store if store is not None else False,
-        "on_unknown": on_unknown.value,
+        "on_unknown": on_unknown and on_unknown.value,
+        "settle_after": settle_after,
         "refresh": _REFRESH[refresh],
         "batch_size": batch_size,
         "concurrency": concurrency,
         "policy": ConfidencePolicy(act=act, review=min(review, act)),
     }
-    with open_client(base_url) as client:
+    with Stopping(), open_client(base_url) as client:
         if plan:
             planned = plan_table(client, file, **options)
             if as_json:
@@ -163,16 +173,19 @@ def classify(
 
         budget = Budget(max_requests=max_requests, reserve=reserve, on_exceeded="partial" if partial else "raise")
         with TerminalProgress(Path(file).name) as progress:
-            result = classify_table(
-                client,
-                file,
-                output=out,
-                prefix=prefix,
-                max_error_ratio=max_error_ratio,
-                budget=budget,
-                progress=progress,
-                **options,
-            )
+            try:
+                result = classify_table(
+                    client,
+                    file,
+                    output=out,
+                    prefix=prefix,
+                    max_error_ratio=max_error_ratio,
+                    budget=budget,
+                    progress=progress,
+                    **options,
+                )
+            except UnsettledRowsError as error:  # the summary says so, and the exit code
+                result = error.result
     if as_json:
         print_json(summary.as_json(result, store))
     else:

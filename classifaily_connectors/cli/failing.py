@@ -9,19 +9,21 @@ The law of this file: one line that names the fix, on stderr; never a traceback,
     4  done, but some rows may have been paid without an answer (`classifaily ledger show`)
     5  the budget or the month's quota ended first; the output says which rows are uncovered
     6  more rows than --max-error-ratio allows have no answer; the output is complete
-    130  interrupted; run the same command again to go on
+    130  interrupted, by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); run the same command again to go on
     141  whoever read the output closed it, as `| head` does
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from classifaily_connectors.cli.stopping import Stopped
 from classifaily_connectors.errors import (
     BudgetExceededError,
     ClassifailyError,
@@ -32,7 +34,7 @@ from classifaily_connectors.errors import (
     QuotaExceededError,
 )
 
-DONE, TROUBLE, WRONG, FAILED, UNKNOWN, UNCOVERED, TOO_MANY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+DONE, TROUBLE, WRONG, FAILED, UNKNOWN, UNCOVERED, TOO_MANY = 0, 1, 2, 3, 4, 5, 6
 CLOSED = 141
 """As a shell says of a program that SIGPIPE ended."""
 TRACEBACK = "CLASSIFAILY_TRACEBACK"
@@ -67,9 +69,10 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except KeyboardInterrupt:
-            _say("interrupted: what came back is kept, run the same command again to go on")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+            _say(f"{stopped}: what came back is kept, run the same command again to go on")
+            raise typer.Exit(stopped.code) from None
         except (ClassifailyError, ImportError) as error:
             _say(f"error: {_line(error)}")
             raise typer.Exit(code_of(error)) from None

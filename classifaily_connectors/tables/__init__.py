@@ -8,7 +8,7 @@ types of the output are fixed before its first row; and what appears under the o
 and JSONL need only the standard library, everything else the extra `frames`.
 """
 
-from classifaily_connectors.tables.job import TableResult
+from classifaily_connectors.tables.endings import TableResult
 from classifaily_connectors.tables.run import (
     aclassify_table,
     aplan_table,

@@ -12,19 +12,18 @@ import json
 import os
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from classifaily_connectors.bulk.axes import AxesRow
 from classifaily_connectors.bulk.prepare import RunOptions, known
 from classifaily_connectors.bulk.rows import Row
-from classifaily_connectors.errors import ErrorRatioExceededError
 from classifaily_connectors.identity import Resolver
 from classifaily_connectors.places import Address, Place, is_address, place_of
 from classifaily_connectors.routing import ConfidencePolicy
 from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
 from classifaily_connectors.tables.checking import OnInvalid, Wanted
 from classifaily_connectors.tables.encoders import encoder
+from classifaily_connectors.tables.endings import TableResult, check_ending
 from classifaily_connectors.tables.feeding import IDENTITY, AsyncFeed, Feed, Span
 from classifaily_connectors.tables.formats import Format, format_of
 from classifaily_connectors.tables.parts import Parts
@@ -76,24 +75,6 @@ def check_labelling(given: Mapping[str, Any]) -> None:
         raise refuse(f"on_invalid is {on_invalid!r}; it must be raise or skip")
     if given.get("text") is not None and given.get("template") is not None:
         raise refuse("text and template exclude each other: a template names its own columns")
-
-
-@dataclass(frozen=True, slots=True)
-class TableResult:
-    """A labelled table. `stats` counts all rows of the output; `billed` only what this run bought.
-
-    `resumed` rows were landed by an earlier run that did not end; they count as `reused`. `output` is where the file
-    is, `frame` the frame or list where none was asked for. `columns` are all of the labelled table's, in its order;
-    `added` are those that are ours.
-    """
-
-    stats: BulkStats
-    rows: int
-    resumed: int = 0
-    output: str | None = None
-    frame: Any = None
-    columns: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
 
 
 class TableJob:
@@ -188,12 +169,16 @@ class TableJob:
             self._sink = self._in_memory()
             return
         # What the ledger can still settle is asked again; without one, asking again could mean paying again.
-        ledger = self.options.get("ledger")
-        durable = ledger not in (None, False) or (ledger is None and bool(os.environ.get("CLASSIFAILY_STORE_URL")))
         fingerprint = self._fingerprint(base_url, schema)
-        self._parts.open(fingerprint, unsettled=not durable)
+        self._parts.open(fingerprint, unsettled=not self._remembered)
         self._resumable = fingerprint is not None
         self._sink = FileSink(self.output, self.format, self._encoder, self._parts)
+
+    @property
+    def _remembered(self) -> bool:
+        """Whether a ledger outlives the run."""
+        ledger = self.options.get("ledger")
+        return ledger not in (None, False) or (ledger is None and bool(os.environ.get("CLASSIFAILY_STORE_URL")))
 
     def _in_memory(self) -> Sink:
         if isinstance(self.table, FrameTable):
@@ -308,7 +293,8 @@ class TableJob:
     def finish(self, stats: BulkStats) -> TableResult:
         """The result, once every row has come back; its counts are of answers: a row has one on each axis.
 
-        Raises ErrorRatioExceededError when too many failed; the output is complete all the same.
+        Raises ErrorRatioExceededError when too many failed, UnsettledRowsError when some may have been paid without
+        an answer; the output is complete all the same.
         """
         assert self._sink is not None  # noqa: S101
         resumed, each = self.resumed, len(self.axes) or 1
@@ -328,17 +314,11 @@ class TableJob:
         frame = self._sink.finish()
         stats.total, stats.output = stats.rows, None  # nothing waits beside it any more
         output = None if self.output is None else self.output.name
-        if self.ratio is not None and stats.error_ratio > self.ratio:
-            lacking = "answers are missing" if self.axes else "rows have no answer"
-            raise ErrorRatioExceededError(
-                f"{stats.errors} of {stats.rows} {lacking}, more than max_error_ratio={self.ratio:g} allows; "
-                f"the others are in {output or 'the ledger'}",
-                errors=stats.errors,
-                rows=stats.rows,
-                output=output,
-            )
         columns = (*self.table.columns, *self.shape.names)
-        return TableResult(stats, stats.rows // each, resumed, output, frame, columns, self.shape.names)
+        result = TableResult(stats, stats.rows // each, resumed, output, frame, columns, self.shape.names)
+        kept_so = self.options.get("on_unknown") == "park"
+        check_ending(result, self.ratio, parked=kept_so, remembered=self._remembered, axes=bool(self.axes))
+        return result
 
 
 def open_table(source: Source, *, filed: bool = False) -> Table:

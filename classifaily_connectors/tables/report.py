@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from classifaily_connectors.bulk.progress import Progress
-    from classifaily_connectors.tables.job import TableResult
+    from classifaily_connectors.tables.endings import TableResult
 
 _BAR = 24
 _MOST = 50

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from classifaily_connectors.bulk.endings import Told
 from classifaily_connectors.bulk.waiting import outlast
-from classifaily_connectors.tables.job import Labelling, Source, TableJob, TableOptions, TableResult
+from classifaily_connectors.tables.job import Labelling, Source, TableJob, TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.client import ClassifailyClient
     from classifaily_connectors.places import Address
     from classifaily_connectors.tables.checking import OnInvalid
+    from classifaily_connectors.tables.endings import TableResult
 
 
 def classify_table(
@@ -56,7 +57,8 @@ def classify_table(
     with their error. `prefix` is put before the names of our columns.
 
     Raises InvalidRequestError naming file, line and column; ErrorRatioExceededError, once the output is complete,
-    when more than `max_error_ratio` (0 to 1) of the rows are failed or unknown; and what `classify_many` raises, with
+    when more than `max_error_ratio` (0 to 1) of the rows are failed or unknown; UnsettledRowsError, likewise, when some
+    may have been paid without an answer, unless `on_unknown="park"` accepts that; and what `classify_many` raises, with
     everything that came back kept for the next call.
     """
     labelling = Labelling(

@@ -168,7 +168,7 @@ def test_unsettled_rows_are_asked_again_only_with_a_ledger(
         settled = sum(stop - start for start, stop, statuses, *_ in notes if not statuses["unknown"])
         landed = sum(stop - start for start, stop, *_ in notes)
         assert landed > settled
-        result = label(output=out, ledger=ledger)
+        result = label(output=out, ledger=ledger, on_unknown="park")
         assert result.resumed == (settled if ledger else landed)
         assert result.stats.unknown > 0
         out.unlink()
@@ -302,13 +302,17 @@ def test_kill_9_in_the_middle(own_sandbox: Sandbox, connect: Any, table: Path, t
             process.send_signal(signal.SIGKILL)
         assert not out.exists()
     own_sandbox.clear_faults()
-    result = classify_table(connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger)
+    result = classify_table(
+        connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger, on_unknown="park"
+    )
     found = pq.read_table(out)
     assert found.column("id").to_pylist() == [str(n) for n in range(ROWS)]
     assert result.rows == ROWS
     assert max(own_sandbox.bill().by_input.values()) == 1
     unknown = result.stats.unknown
-    again = classify_table(connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger)
+    again = classify_table(
+        connect(own_sandbox), table, text="body", categories=CATEGORIES, output=out, ledger=ledger, on_unknown="park"
+    )
     assert (again.stats.billed, again.stats.unknown) == (0, unknown)
     assert max(own_sandbox.bill().by_input.values()) == 1
 
