@@ -144,6 +144,8 @@ def metadata(result: TableResult, *, partitioned: bool = False) -> dict[str, Any
         "error_ratio": result.stats.error_ratio,
         "seconds": round(stats.seconds, 3),
     }
+    if stats.rerun is not None:
+        counts["rerun_at_most"] = stats.rerun
     if stats.remaining is not None:
         counts["quota_remaining"] = stats.remaining
     told = {f"classifaily/{name}": value for name, value in counts.items()}

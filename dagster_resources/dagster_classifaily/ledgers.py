@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TEMPORARY_HOME = ".tmp_dagster_home_"
 """How the folder begins that `dagster` and `dg` make and remove where DAGSTER_HOME is not set."""
+_CURE = "Set CLASSIFAILY_STORE_URL (or store_url) to a database that lasts, such as postgresql+psycopg://…"
 _LOCAL_LAUNCHERS = ("DefaultRunLauncher", "SyncInMemoryRunLauncher")
 _LOCAL_EXECUTORS = ("in_process", "multiprocess", "multi_or_in_process_executor", "execute_in_process_executor")
 
@@ -65,14 +66,15 @@ class Storage:
 
     def doubt(self, ledger: str) -> str | None:
         """Why the next run may not find this ledger, and so pays again; None when it will."""
+        from classifaily_connectors.store.lifetime import ends_with_run
+
         if not ledger.startswith("sqlite"):
             return None
+        if ends := ends_with_run(ledger):
+            return f"the ledger may be gone before the next run, which then pays again ({ends}). {_CURE}"
         elsewhere = self.launcher or _remote_executor()
         if elsewhere:
-            return (
-                f"{elsewhere} may give each run a disk of its own: this ledger ends with it, and a rerun pays again."
-                " Set CLASSIFAILY_STORE_URL (or store_url) to a PostgreSQL database"
-            )
+            return f"{elsewhere} may give each run a disk of its own, the ledger with it: a rerun pays again. {_CURE}"
         return None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dagster import Failure, get_dagster_logger
 
+from classifaily_connectors.redaction import shown_url
 from classifaily_connectors.retry import check_repetition, mendable, replays
 from dagster_classifaily.failures import afree, araising, free, never, raising
 from dagster_classifaily.steps import attempt, scope
@@ -307,13 +308,14 @@ def _once(identity: str | None, refresh: bool, on_unknown: str) -> dict[str, Any
 
 def _tell(error: BaseException, ledger: Any) -> None:
     """Say what the table cost until it ended in this error: in the log, and as metadata where Dagster takes some."""
-    from classifaily_connectors.tables.report import ending, ending_line
+    from classifaily_connectors import BulkStats
+    from classifaily_connectors.tables.report import ending
 
-    kept = None if ledger is False else str(ledger)
-    told = ending(getattr(error, "stats", None), ledger=kept)
-    get_dagster_logger("classifaily").warning("%s", ending_line(told))
+    kept = None if ledger is False else shown_url(str(ledger))
+    stats: BulkStats = getattr(error, "stats", None) or BulkStats(ledger=kept)
+    get_dagster_logger("classifaily").warning("%s; ended by %s", stats.ending(), type(error).__name__)
     if isinstance(error, Failure):
-        known = {f"classifaily/{name}": value for name, value in told.items() if value is not None}
+        known = {f"classifaily/{name}": value for name, value in ending(stats).items() if value is not None}
         error.metadata = {**error.metadata, **Failure("", metadata=known).metadata}
 
 

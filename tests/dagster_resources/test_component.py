@@ -140,14 +140,51 @@ def run_dg(sandbox: Sandbox, dagster_home: Path, tmp_path: Path) -> Callable[...
 
 
 def test_dg_scaffolds_checks_and_launches_it(run_dg: Callable[..., str], sandbox: Sandbox, tmp_path: Path) -> None:
-    run_dg("scaffold", "defs", "dagster_classifaily.ClassifyComponent", "tickets", "--text", "message")
-    folder = tmp_path / "project" / "shop" / "defs" / "tickets"
-    scaffolded = yaml.safe_load((folder / "defs.yaml").read_text())
-    assert scaffolded["attributes"]["text"] == "message"
-    (folder / "tickets.csv").write_text("message\nI was charged twice.\nThe API answers 500.\n")
+    """Paths are those of the folder in which the command was typed, and nothing is invented."""
+    project = tmp_path / "project"
+    (project / "data").mkdir()
+    (project / "data" / "tickets.csv").write_text("message\nI was charged twice.\nThe API answers 500.\n")
+    told = ["--source", "data/tickets.csv", "--text", "message", "--categories", "billing, technical"]
+    run_dg("scaffold", "defs", "dagster_classifaily.ClassifyComponent", "tickets", *told)
+    scaffolded = yaml.safe_load((project / "shop" / "defs" / "tickets" / "defs.yaml").read_text())
+    assert scaffolded["attributes"] == {
+        "source": "{{ project_root }}/data/tickets.csv",
+        "text": "message",
+        "output": "{{ project_root }}/data/labelled_tickets.csv",
+        "categories": ["billing", "technical"],
+        "asset": {"key": "labelled_tickets"},
+    }
     assert "validated successfully" in run_dg("check", "yaml")
     run_dg("launch", "--assets", "labelled_tickets")
-    labelled = (tmp_path / "project" / "data" / "labelled_tickets.csv").read_text().splitlines()
+    labelled = (project / "data" / "labelled_tickets.csv").read_text().splitlines()
     assert labelled[0].startswith("message,label,confidence,")
     assert labelled[1].startswith("I was charged twice.,billing,")
     assert sandbox.bill().charged == 2
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")
+def test_what_the_op_is_told_is_in_the_yaml(sandbox: Sandbox) -> None:
+    loaded = component(
+        op={"tags": {"dagster/priority": "3"}, "pool": "classifaily", "backfill_policy": {"type": "multi_run"}},
+        retry_policy={"max_retries": 5, "delay": 2.5, "backoff": "EXPONENTIAL"},
+        io_manager_key="warehouse",
+        axes={"team": ["billing", "no"], "mood": [{"name": "{{ angry }}"}]},
+        translation={"group_name": "support", "key": "translated/{{ spec.key.path[-1] }}"},
+    )
+    assert loaded.axes == {"team": ["billing", "no"], "mood": [{"name": "{{ angry }}"}]}
+    made = loaded.build_asset(Path())
+    (spec,) = made.specs
+    assert (spec.key.to_user_string(), spec.group_name) == ("translated/tickets", "support")
+    assert made.op.tags["dagster/priority"] == "3"
+    assert made.op.pool == "classifaily"
+    assert made.op.retry_policy == dg.RetryPolicy(max_retries=5, delay=2.5, backoff=dg.Backoff.EXPONENTIAL)
+    assert made.get_io_manager_key_for_asset_key(spec.key) == "warehouse"
+    assert component(retry_policy={"max_retries": 0}).build_asset(Path()).op.retry_policy is None
+
+
+def test_no_password_of_a_ledger_is_shown() -> None:
+    loaded = component(ledger="postgresql://user:hunter2@db/ledger")
+    assert "hunter2" not in repr(loaded)
+    with pytest.raises(ValidationError) as refused:
+        ClassifyComponent(ledger="postgresql://user:hunter2@db/x", asset=dg.AssetSpec("x"))
+    assert "hunter2" not in str(refused.value)
