@@ -138,8 +138,9 @@ def checked_base_url(url: str) -> str:
 
 def store_url(given: str | None, folder: str | os.PathLike[str]) -> str:
     """Where the ledger and the deliveries are: `given`, else CLASSIFAILY_STORE_URL, else a SQLite file in `folder`."""
-    path = Path(folder).expanduser().absolute() / STORE_FILE
-    return given or os.environ.get("CLASSIFAILY_STORE_URL") or f"sqlite:///{path}"
+    if named := given or os.environ.get("CLASSIFAILY_STORE_URL"):
+        return named
+    return f"sqlite:///{Path(folder).expanduser().absolute() / STORE_FILE}"
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,15 +29,11 @@ LedgerPlace = Annotated[
 
 def ledger_url(given: str | None) -> str:
     """The ledger to use: the option, CLASSIFAILY_STORE_URL, or a file in the user's state folder."""
-    given = given or os.environ.get("CLASSIFAILY_STORE_URL") or None
-    if given is not None:
-        return given if "://" in given else _sqlite(Path(given))
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return _sqlite(Path(state) / "classifaily" / "ledger.db")
+    from classifaily_connectors.store.address import default_store, store_url
 
-
-def _sqlite(path: Path) -> str:
-    return f"sqlite:///{path.expanduser().absolute()}"
+    if not given:
+        return default_store()
+    return store_url(given if "://" in given else Path(given))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from classifaily_connectors.cli.common import (
 )
 from classifaily_connectors.cli.failing import DONE, UNKNOWN
 from classifaily_connectors.progress import duration
+from classifaily_connectors.store.address import shown
 from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
@@ -149,4 +150,4 @@ def _plain(entry: Entry, now: float) -> dict[str, Any]:
 
 
 def _shown(place: str | None) -> str:
-    return re.sub(r"//([^:/@]*):[^@]*@", r"//\1:***@", ledger_url(place))
+    return shown(ledger_url(place))

@@ -7,6 +7,7 @@ receiver tells ids only, never a body.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
@@ -64,7 +65,7 @@ class Feed(Protocol):
         ...
 
 
-def open_feed(store: str, *, source: str = "default", secret: str | SecretStr | None = None) -> Feed:
+def open_feed(store: str | os.PathLike[str], *, source: str = "default", secret: str | SecretStr | None = None) -> Feed:
     """The feed at `store`: a store URL, or the address of a receiver's webhook (`https://…/classifaily/webhooks`).
 
     A store's feed tells of every source. A receiver's tells of `source` alone, and needs its webhook `secret`
@@ -72,12 +73,12 @@ def open_feed(store: str, *, source: str = "default", secret: str | SecretStr | 
 
     Raises ConfigurationError when the store cannot be opened, the address cannot work or the secret is missing.
     """
-    if store.startswith(REMOTE):
+    if isinstance(store, str) and store.startswith(REMOTE):
         return RemoteFeed(feed_settings(store, source, secret), source)
     return open_inbox(store)
 
 
-def open_inbox(store: str) -> Inbox:
+def open_inbox(store: str | os.PathLike[str]) -> Inbox:
     """The store itself. Raises ConfigurationError when it cannot be opened."""
     from classifaily_connectors.store import Inbox
 

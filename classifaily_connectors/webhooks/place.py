@@ -14,6 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from classifaily_connectors.store.address import store_url
 from classifaily_connectors.store.source import checked_source
 from classifaily_connectors.webhooks.feed import REMOTE, RemoteFeed, feed_settings, open_inbox
 from classifaily_connectors.webhooks.readers import ReceiverReader, StoreReader
@@ -36,7 +37,7 @@ class Place:
     receiver: Settings | None
 
     @classmethod
-    def of(cls, store: str | None, source: str, secret: str | SecretStr | None) -> Place | None:
+    def of(cls, store: str | os.PathLike[str] | None, source: str, secret: str | SecretStr | None) -> Place | None:
         """The place that a user names; None without a store.
 
         Raises ConfigurationError for what can never work.
@@ -44,8 +45,9 @@ class Place:
         if store is None:
             return None
         name = checked_source(source)
-        if store.startswith(REMOTE):
+        if isinstance(store, str) and store.startswith(REMOTE):
             return cls(store, name, feed_settings(store, name, secret))
+        store = store_url(store)
         _check(store)
         return cls(store, name, None)
 

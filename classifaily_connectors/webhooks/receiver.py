@@ -17,6 +17,7 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -67,7 +68,7 @@ class Receiver:
 
     def __init__(
         self,
-        store: str | Inbox,
+        store: str | os.PathLike[str] | Inbox,
         secrets: Secrets | Given | Mapping[str, Given] | None = None,
         *,
         max_body: int = MAX_BODY,
@@ -95,7 +96,7 @@ class Receiver:
     def open(self) -> Inbox:
         """The inbox, opened if it was not yet. Raises ConfigurationError when it cannot be."""
         with self._opening:
-            if isinstance(self._store, str):
+            if isinstance(self._store, str | os.PathLike):
                 from classifaily_connectors.store import Inbox
 
                 self._store = Inbox(self._store)
@@ -106,7 +107,7 @@ class Receiver:
         """Close the store's connections; nothing is under way any more."""
         if self._entrance:
             self._entrance.close()
-        if not isinstance(self._store, str):
+        if not isinstance(self._store, str | os.PathLike):
             self._store.close()
 
     def stop(self) -> None:

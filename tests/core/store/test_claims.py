@@ -192,3 +192,40 @@ def test_shared_counts_add_up(open_ledger: Callable[..., Ledger]) -> None:
     assert ledgers[0].spend("n", 0) == 100
     assert ledgers[0].spend("n", -40) == 60
     assert ledgers[0].spend("other", 0) == 0
+
+
+def test_a_commit_that_came_about_unnoticed_is_not_counted_twice(ledger: Ledger) -> None:
+    """The connection is lost while the commit is on its way: whoever made it does not know, and makes it again."""
+    mine = ledger.start_run()
+    ledger.claim(mine, [b"a" * 16])
+    changes = Changes(
+        answers={b"a" * 16: "answer"}, keys=dict.fromkeys([b"b" * 16, b"c" * 16]), limits={"n": 10}, at_most=5
+    )
+    first = ledger.commit(mine, changes)
+    changes.again = True
+    assert ledger.commit(mine, changes) == first
+    assert (first.won, first.counts) == ({b"b" * 16, b"c" * 16}, {"n": 2})
+    returned = Changes(released={b"b" * 16}, limits={"n": 10}, returned=1)
+    assert ledger.commit(mine, returned).counts == {"n": 1}
+    returned.again = True
+    assert ledger.commit(mine, returned).counts == {"n": 1}
+    assert {key: each.state for key, each in ledger.lookup([letter * 16 for letter in (b"a", b"b", b"c")]).items()} == {
+        b"a" * 16: "done",
+        b"c" * 16: "open",
+    }
+
+
+def test_a_commit_that_did_not_come_about_is_made_the_second_time(ledger: Ledger) -> None:
+    mine, other = ledger.start_run(), ledger.start_run()
+    ledger.claim(other, [b"c" * 16])
+    changes = Changes(keys=dict.fromkeys([b"b" * 16, b"c" * 16]), limits={"n": 10}, again=True)
+    done = ledger.commit(mine, changes)
+    assert (done.won, done.covered, done.counts) == ({b"b" * 16}, {b"b" * 16}, {"n": 1})
+
+
+def test_an_answer_is_kept_though_its_claim_was_dropped(ledger: Ledger) -> None:
+    mine = ledger.start_run()
+    ledger.claim(mine, [b"a" * 16])
+    ledger.forget(ledger.lookup([b"a" * 16]).values())
+    ledger.finish(mine, {b"a" * 16: "answer"})
+    assert ledger.lookup([b"a" * 16])[b"a" * 16].answer == "answer"
