@@ -18,6 +18,7 @@ from classifaily_connectors.errors import ClassifailyError, ConfigurationError, 
 from classifaily_connectors.operations import account
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Reply
+from classifaily_connectors.secret_text import FILE
 from classifaily_connectors.settings import KEY_PREFIX, KEY_VARIABLES, Settings
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def examine(base_url: str | None, store_url: str | None) -> Iterator[Finding]:
 
 
 def _key(settings: Settings) -> Finding:
-    variable = next((name for name in KEY_VARIABLES if os.environ.get(name)), KEY_VARIABLES[0])
+    known = [name for each in KEY_VARIABLES for name in (each, each + FILE)]
+    variable = next((name for name in known if os.environ.get(name)), KEY_VARIABLES[0])
     if settings.api_key.get_secret_value().startswith(KEY_PREFIX):
         return Finding("key", "good", f"set in {variable}")
     return Finding("key", "warning", f"{variable} does not start with {KEY_PREFIX}: is it a ClassifAIly key?")
