@@ -74,9 +74,7 @@ class Rendered(Base):
 
         What `expand` brings from one, Airflow itself leaves alone.
         """
-        known = cast("Mapping[str, Any]", context)
-        # By now `ti.task` is the one task that was made of the mapped one.
-        mapped: Any = getattr(known.get("dag"), "task_dict", {}).get(self.task_id)
+        known, mapped = cast("Mapping[str, Any]", context), self._mapped_as(context)
         brought = getattr(getattr(mapped, "expand_input", None), "value", None)
         if brought is None or isinstance(brought, Mapping):
             return False
@@ -84,6 +82,11 @@ class Rendered(Base):
             return False  # a list of dicts in the DAG's file
         written: Mapping[str, Any] = getattr(mapped, "partial_kwargs", {})
         return name not in written or written[name] is not getattr(self, name)
+
+    def _mapped_as(self, context: Context) -> Any:
+        """The mapped operator of the DAG's file that this task was made of, or this task as it stands there."""
+        # Not `ti.task`: when templates are rendered, that is this one task already.
+        return getattr(cast("Mapping[str, Any]", context).get("dag"), "task_dict", {}).get(self.task_id)
 
     def _hide_ledger(self) -> None:
         """Keep the rendered store URL for ourselves, mask it, and let Airflow show it without its password."""

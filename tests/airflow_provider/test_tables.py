@@ -78,7 +78,7 @@ def test_a_table_is_labelled_and_a_second_run_costs_nothing(
     assert "charged twice" not in json.dumps([told, run.rendered("classify")])
 
     again = label(run_dag, table).xcom("classify")
-    assert (again["billed"], again["reused"]) == (0, UNIQUE)
+    assert (again["billed"], again["reused"]) == (0, 30)
     assert connected.bill().charged == UNIQUE
     assert (AIRFLOW_HOME / "classifaily.db").exists()
 
@@ -322,6 +322,16 @@ def test_a_stop_that_comes_while_progress_is_shown_is_obeyed(connected: Sandbox,
 
     with pytest.raises(AirflowException, match="told to stop"):
         task.execute(cast("Any", {"ti": Stopping()}))
+
+
+def test_mapped_tasks_do_not_replace_each_others_table(
+    run_dag: RunDag, connected: Sandbox, table: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(table.parent)
+    run = run_dag("one_target", source=str(table), target=f"sqlite:///{table.parent}/own.db")
+    assert [run.task("same", index).state for index in (0, 1)] == ["success", "failed"]
+    assert "target is 'one_target.csv' for every mapped task" in capfd.readouterr().out
+    assert [run.task("own", index).state for index in (0, 1)] == ["success", "success"]
 
 
 # --- every ending tells what it cost -----------------------------------------------------------------

@@ -154,6 +154,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
             check_refresh(self.refresh, (True, False, "failed"))
             check_ledger(self._ledger)
             check_repetition(options, attempt=self._attempt(context))
+            self._check_target(context)
             url: str | None = None if self._ledger is False else self._ledger or hook.store_url()
             for doubt in hook.doubts_about(url) if url else ():
                 self.log.warning("%s", doubt)
@@ -197,6 +198,18 @@ class ClassifailyTableOperator(ClassifailyOperator):
             if events is not None and isinstance(outlet, Asset):
                 events[outlet].extra.update(told)
         return told
+
+    def _check_target(self, context: Context) -> None:
+        """Refuse to replace the table of another task that was mapped from the same operator."""
+        from classifaily_connectors.taxonomy import refuse
+
+        place = getattr(cast("Any", context).get("ti"), "map_index", -1)
+        written = getattr(self._mapped_as(context), "partial_kwargs", {}).get("target")
+        if place > 0 and isinstance(written, str) and "{" not in written and self.target == written:
+            raise refuse(
+                f"target is {written!r} for every mapped task, and each would replace the last one's table: "
+                "map over target too, or name ti.map_index in it"
+            )
 
     def on_kill(self) -> None:
         """Buy nothing more; what is under way is let end and kept, for as long as Airflow waits (five seconds)."""

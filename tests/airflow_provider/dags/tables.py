@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_classifaily.operators import ClassifailyTableOperator
 
@@ -91,3 +91,17 @@ for name, option in ANEW.items():
             **{each: "{{ " + repr(value) + " }}" for each, value in option.items()},
             **AFTERWARDS,
         )
+
+with DAG("one_target", schedule=None, params=PARAMS):
+
+    @task
+    def sources(params: dict[str, Any]) -> list[str]:
+        return [params["source"], params["source"]]
+
+    ClassifailyTableOperator.partial(
+        task_id="same", target="one_target.csv", text="body", categories=TEAMS, ledger="{{ params.target }}"
+    ).expand(source=sources())
+    ClassifailyTableOperator.partial(
+        task_id="own", target="one_target_{{ ti.map_index }}.csv", text="body", categories=TEAMS,
+        ledger="{{ params.target }}",
+    ).expand(source=sources())  # fmt: skip
