@@ -19,9 +19,11 @@ from classifaily_connectors import (
     JobTimeoutError,
     NotSentError,
     OutcomeUnknownError,
+    OutputBusyError,
     QuotaExceededError,
     RateLimitedError,
     ServerError,
+    StorageError,
 )
 from classifaily_connectors.sandbox import Fault, Sandbox
 
@@ -125,7 +127,9 @@ def test_a_server_error_that_may_be_billed_is_final_for_a_paid_call_alone() -> N
         raise given
 
 
-KEPT = {NotSentError, ServerError, RateLimitedError, OutcomeUnknownError, JobTimeoutError}
+KEPT = {
+    NotSentError, ServerError, RateLimitedError, OutcomeUnknownError, JobTimeoutError, StorageError, OutputBusyError
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("error", ERRORS)

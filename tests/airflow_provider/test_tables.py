@@ -17,7 +17,7 @@ from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, Run, RunDag, connection_j
 
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.operators import ClassifailyTableOperator
-from classifaily_connectors import ClassifailyClient
+from classifaily_connectors import ClassifailyClient, UnsettledRowsError
 from classifaily_connectors.sandbox import Fault, Sandbox
 
 BODIES = ["I was charged twice", "The API keeps returning a 500 error", "How do I change my password?"]
@@ -390,6 +390,20 @@ def test_a_failure_tells_what_was_billed_and_what_a_rerun_costs(
     again = ClassifailyTableOperator(**small(table), ledger=ledger if kept else False)
     assert 1 <= again.execute(cast("Any", {}))["billed"] <= summary["rerun_at_most"]
     assert summary["rerun_at_most"] < 30  # without a ledger, what has landed beside the target
+
+
+def test_rows_without_an_answer_do_not_end_green(connected: Sandbox, table: Path, tmp_path: Path) -> None:
+    """The table is complete, and Airflow's retries settle what may have been paid; unless that is accepted."""
+    connected.inject(Fault(kind="reset", path="/batch", nth=2, times=1))
+    options = {**small(table), "ledger": f"sqlite:///{tmp_path}/own.db"}
+    told = Told()
+    with pytest.raises(UnsettledRowsError):
+        ClassifailyTableOperator(**options).execute(cast("Any", {"ti": told}))
+    assert (told.xcoms["summary"]["billed"], told.xcoms["summary"]["unknown"] > 0) == (2, True)
+    assert len(read(table.with_name("labelled.csv"))) == 30
+    parked = ClassifailyTableOperator(**options, on_unknown="park").execute(cast("Any", {}))
+    assert parked["statuses"]["unknown"] > 0
+    assert max(connected.bill().by_input.values()) == 1
 
 
 def test_a_stop_tells_what_was_billed(

@@ -50,9 +50,11 @@ class ClassifailyTableOperator(ClassifailyOperator):
 
     What was paid is kept in a ledger, so a retry, a rerun, a cleared task and another worker reuse it: `ledger` is a
     store URL, by default the hook's (`ClassifailyHook.store_url`), or False for none. `refresh=True` pays again on
-    purpose, `"failed"` for the failed rows. `on_unknown` says what to do with rows that may have been paid without an
-    answer: park, reconcile (ask the API's history) or resend. Without a ledger, with a refresh and with resend nothing
-    is retried, as a retry would pay again: a second attempt is refused unless somebody clears the task.
+    purpose, `"failed"` for the failed rows. Rows that may have been paid without an answer fail the task once the table
+    is complete, and its next try settles them from the API's history, for nothing (a minute after they were lost);
+    `on_unknown` "park" accepts them, "reconcile" waits for the history, "resend" may pay twice. Without a ledger, with
+    a refresh and with resend nothing is retried, as a retry would pay again: a second attempt is refused unless
+    somebody clears the task.
     With `axes` (category sets by name) every row is asked once for each, and our columns are called after it.
     `budget` and `policy` are the arguments of the core's `Budget` and `ConfidencePolicy`, as mappings. The other
     arguments are those of `classifaily_connectors.classify_table`.
@@ -92,7 +94,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
         explain: bool = False,
         ledger: str | Literal[False] | None = None,
         refresh: bool | str = False,
-        on_unknown: Literal["park", "reconcile", "resend"] = "park",
+        on_unknown: Literal["park", "reconcile", "resend"] | None = None,
         budget: Mapping[str, Any] | str | None = None,
         policy: Mapping[str, Any] | str | None = None,
         max_error_ratio: float | None = None,
@@ -128,7 +130,8 @@ class ClassifailyTableOperator(ClassifailyOperator):
         check_top_n(top_n, mode)
         check_share("threshold", threshold)
         check_share("max_error_ratio", max_error_ratio)
-        check_choice("on_unknown", on_unknown, ON_UNKNOWN)
+        if on_unknown is not None:
+            check_choice("on_unknown", on_unknown, ON_UNKNOWN)
         check_choice("on_invalid", on_invalid, ON_INVALID)
         if text is not None and template is not None:
             raise ValueError("text and template exclude each other: a template names its own columns")

@@ -46,7 +46,7 @@ class Dying(ClassifailyTableOperator):
 
 
 with DAG("dying", schedule=None, params=PARAMS):
-    Dying(task_id="classify", **TABLE)
+    Dying(task_id="classify", on_unknown="park", **TABLE)
 
 
 def name_processes(context: Context) -> None:
