@@ -18,6 +18,8 @@ _NOTHING = type(None)
 _ARROW_UNITS = ("s", "ms", "us", "ns")
 
 
+_DEPTH = 100
+"""How deep a value may be nested: Arrow goes down without counting, until the process dies."""
 _YEAR = re.compile(r"\d{4}-")
 
 
@@ -30,6 +32,10 @@ def array_of(values: Sequence[Any], type: Any = None) -> Any:
     pa = need("pyarrow")
     kinds = set(map(_kind, values))
     natural = kinds <= {str, int, bool, _NOTHING}
+    if not natural:
+        for offset, value in enumerate(values):
+            if _deeper(value, _DEPTH):
+                raise UnwritableError(f"is nested more than {_DEPTH} deep", offset)
     cleaned = values if natural else [None if missing(value) else value for value in values]
     if type is None:
         type = _inferred(pa, cleaned, values)
@@ -87,6 +93,15 @@ def _python(pa: Any, array: Any, offset: int) -> Any:
 
 def _kind(value: object) -> type[object]:
     return type(value)
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    if not isinstance(value, Mapping | list | tuple):
+        return False
+    if depth == 0:
+        return True
+    parts = cast("Mapping[Any, Any]", value).values() if isinstance(value, Mapping) else cast("Sequence[Any]", value)
+    return any(_deeper(each, depth - 1) for each in parts)
 
 
 def _inferred(pa: Any, cleaned: Sequence[Any], values: Sequence[Any]) -> Any:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from classifaily_connectors.bulk.terms import template_columns
-from classifaily_connectors.media import HALF_A_PAIR, is_unicode
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.media import HALF_A_PAIR, INPUT_TYPES, is_unicode
+from classifaily_connectors.taxonomy import parse_categories, refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.errors import InvalidRequestError
@@ -48,6 +48,17 @@ class Wanted:
         """Whether rows may bring a type and categories of their own, as the items of a batch do."""
         return self.text is None and self.template is None
 
+    def terms_in(self, columns: Sequence[str]) -> list[str]:
+        """The columns that may bring them."""
+        return [name for name in _ITEM if self.own_terms and name in columns]
+
+    def blank(self, rows: Sequence[object]) -> list[int]:
+        """Which of these rows, as a run takes them, hold nothing to classify; a template's are told by the run."""
+        if self.input is None:
+            return []
+        inputs = [cast("Mapping[str, Any]", row)["input"] if isinstance(row, Mapping) else row for row in rows]
+        return [offset for offset, value in enumerate(inputs) if _blank(value)]
+
     def names(self) -> tuple[str, ...]:
         """All of them, once each."""
         found = (self.input, *self.joined, self.identity, self.id_column)
@@ -68,6 +79,9 @@ class Checker:
         if missing is not None:
             has = ", ".join(table.columns) or "none"
             hint = "" if wanted.text or wanted.template else "; name the column to classify with text= or template="
+            near = next((name for name in table.columns if name.strip().casefold() == missing.strip().casefold()), None)
+            if near is not None:
+                hint = f"; is {near!r} meant, blanks and capitals included?"
             raise refuse(f"{table.name}: column {missing!r} is missing; it has {has}{hint}")
         if wanted.input is not None and wanted.type == "text" and not self._item_types():
             problem = table.text_problem(wanted.input)
@@ -97,6 +111,9 @@ class Checker:
 
     def _rules(self) -> Iterator[tuple[str, _Rule]]:
         wanted = self.wanted
+        if not self.skip:
+            for name in wanted.terms_in(self.table.columns):
+                yield name, _foreign_terms
         if wanted.input is not None:
             plain = wanted.type == "text" and not self._item_types()
             yield wanted.input, _texts if plain else _media
@@ -157,6 +174,23 @@ def _scalars(name: str, chunk: Chunk) -> Iterator[tuple[int, str]]:
         if isinstance(value, Mapping | list | tuple | set | bytes):
             yield offset, f"is a {type(cast('object', value)).__name__}: a template joins text, numbers and dates"
     yield from _half_pairs(values)
+
+
+def own_term(name: str, value: Any) -> Any:
+    """A row's own `type` or `categories`; None where the value is something else that the table calls so."""
+    if name == "type":
+        return value if value in INPUT_TYPES else None
+    try:
+        return value if value is not None and parse_categories(value) else None
+    except ValueError:
+        return None
+
+
+def _foreign_terms(name: str, chunk: Chunk) -> Iterator[tuple[int, str]]:
+    what = f"no input type ({', '.join(INPUT_TYPES)})" if name == "type" else "no list of categories"
+    for offset, value in enumerate(chunk.column(name)):
+        if not _blank(value) and own_term(name, value) is None:
+            yield offset, f"holds {what}: pass text='input' if it is just a column of the table, or rename it"
 
 
 def _present(name: str, chunk: Chunk) -> Iterator[tuple[int, str]]:

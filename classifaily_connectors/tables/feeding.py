@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from classifaily_connectors.errors import InvalidRequestError
+from classifaily_connectors.tables.checking import own_term
+from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.identity import Resolver
@@ -30,17 +32,21 @@ Span = tuple["Chunk", int, int]
 def rows_of(chunk: Chunk, wanted: Wanted) -> list[object]:
     """The chunk's rows as `classify_many` takes them: bare inputs where that is enough, else the columns it reads."""
     if wanted.input is None:
-        return _mappings(chunk, {name: name for name in (*wanted.joined, *_some(wanted.identity))})
-    own_terms = [name for name in ("type", "categories") if wanted.own_terms and name in chunk.names]
+        return list[object](_mappings(chunk, {name: name for name in (*wanted.joined, *_some(wanted.identity))}))
+    own_terms = wanted.terms_in(chunk.names)
     if not own_terms and wanted.identity is None:
         return ["" if value is None else value for value in chunk.column(wanted.input)]
     columns = {"input": wanted.input, **{name: name for name in own_terms}}
     if wanted.identity is not None:
         columns[IDENTITY] = wanted.identity
-    return _mappings(chunk, columns)
+    rows = _mappings(chunk, columns)
+    for name in own_terms:
+        for row in rows:
+            row[name] = own_term(name, row[name])
+    return list[object](rows)
 
 
-def _mappings(chunk: Chunk, columns: Mapping[str, str]) -> list[object]:
+def _mappings(chunk: Chunk, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     values = [chunk.column(name) for name in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
@@ -79,6 +85,9 @@ class _Feed:
             if not gaps:
                 continue
             rows = rows_of(chunk, job.wanted)
+            for offset in job.wanted.blank(rows):
+                where = f"{chunk.where(offset)}, column {job.wanted.input!r}"
+                rows[offset] = refuse(f"{where} is empty: there is nothing to classify")
             for offset, problem in problems.items():
                 rows[offset] = problem
             for first, last in gaps:

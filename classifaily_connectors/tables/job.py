@@ -27,6 +27,7 @@ from classifaily_connectors.tables.endings import TableResult, check_ending
 from classifaily_connectors.tables.feeding import IDENTITY, AsyncFeed, Feed, Span
 from classifaily_connectors.tables.formats import Format, format_of
 from classifaily_connectors.tables.parts import Parts
+from classifaily_connectors.tables.pipes import read_once
 from classifaily_connectors.tables.records import RecordTable
 from classifaily_connectors.tables.shape import Answer, Shape
 from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink
@@ -244,6 +245,8 @@ class TableJob:
     def gaps(self, chunk: Chunk) -> list[tuple[int, int]]:
         """Which rows of the chunk nobody has landed yet, as offsets."""
         start, stop = chunk.start, chunk.start + len(chunk)
+        if self.total is not None:
+            stop = min(stop, self.total)  # the table has grown since it was looked at
         gaps = [(start, stop)] if self._parts is None else self._parts.gaps(start, stop)
         return [(first - start, last - start) for first, last in gaps]
 
@@ -309,7 +312,7 @@ class TableJob:
                     _add(counts, more)
         stats.reused += resumed * each
         if self.total is not None and stats.rows != self.total * each:
-            raise RuntimeError(f"{self.total} rows went in and {stats.rows / each:g} came out")
+            raise refuse(f"{self.table.name} had {self.total} rows, and {stats.rows / each:g} came out: run it again")
         stats.check()
         frame = self._sink.finish()
         stats.total, stats.output = stats.rows, None  # nothing waits beside it any more
@@ -329,6 +332,7 @@ def open_table(source: Source, *, filed: bool = False) -> Table:
     if is_address(source):
         place = place_of(source)
         format = format_of(place.base, "source")
+        place = read_once(place)
         if format.kind == "parquet":
             return ParquetTable(place)
         return CsvTable(place, format) if format.kind == "csv" else JsonlTable(place, format)

@@ -134,10 +134,16 @@ class FrameSink(Sink):
         frame = self.table.frame
         if frame.implementation.is_pandas():
             # By position: pandas would align by an index, and the input's may hold anything.
-            own = ours.to_pandas()
+            own = ours.to_pandas(types_mapper=_text_of_pandas())
             return frame.to_native().assign(**{name: own[name].array for name in own.columns})
         added = nw.from_arrow(ours, backend=frame.implementation)
         return nw.concat([frame, added], how="horizontal").to_native()
+
+
+def _text_of_pandas() -> Any:
+    """How pandas is to hold text: before version 3, a column of nulls is of no type unless it is told."""
+    pandas, text = need("pandas"), need("pyarrow").string()
+    return {text: pandas.StringDtype()}.get if int(pandas.__version__.partition(".")[0]) < 3 else None  # noqa: PLR2004
 
 
 class RecordSink(Sink):

@@ -32,6 +32,7 @@ class Survey:
         self.on_invalid: OnInvalid = on_invalid
         self.total: int | None = None
         """The number of rows; None for a table that can be gone through only once."""
+        self._content: str | None = None
         self._learnt: Iterator[Chunk] | None = None
 
     def checker(self) -> Checker:
@@ -50,6 +51,7 @@ class Survey:
             self._begin_once(checker)
         else:
             total = 0
+            self._content = None if table.measures else table.fingerprint()
             for chunk in table.chunks():
                 table.learn(chunk)
                 checker.check(chunk)
@@ -62,12 +64,11 @@ class Survey:
                 for chunk in table.chunks():
                     encoder.check(chunk)
         self.shape.check(table.columns)
-        if encoder is not None:
-            encoder.check_names(table.columns)
 
     def _write(self, chunk: Chunk) -> None:
         """Write the chunk into nothing."""
         if self.encoder is not None:
+            self.encoder.check_names(chunk.names)
             if self.encoder.typed:
                 self.table.widen(chunk)
             self.table.measure(self.encoder.check(chunk))
@@ -91,24 +92,38 @@ class Survey:
         self._learnt = rest()
 
     def _admit(self, chunk: Chunk) -> None:
-        """Refuse a later chunk of a table that can be gone through only once, if the output cannot take it."""
+        """Refuse a chunk that nobody has looked at yet, if the output cannot take it."""
         new = next((name for name in chunk.names if name not in self.table.columns), None)
         if new is not None and self.encoder is not None and self.encoder.fixed:
             rows = chunk.rows if isinstance(chunk, RecordChunk) else ()
             offset = next((place for place, row in enumerate(rows) if new in row), 0)
             raise refuse(
                 f"{self.table.name}, {chunk.where(offset)} brings the new column {new!r}, and the output's columns are "
-                "those of the first rows, as this source can be read only once: give every row all columns, pass a "
-                "list, or write .jsonl"
+                "fixed before the first row is paid for: give every row all columns, pass a list, or write .jsonl"
             )
         self.table.learn(chunk)
         self.shape.check(chunk.names)
         if self.encoder is not None:
+            self.encoder.check_names(chunk.names)
             self.encoder.check(chunk)
 
     def chunks(self) -> Iterator[Chunk]:
-        """The table's chunks, from the first on."""
-        if self._learnt is None:
-            return self.table.chunks()
-        chunks, self._learnt = self._learnt, iter(())
-        return chunks
+        """The table's chunks, from the first on; of one that has grown meanwhile, as many rows as it had."""
+        if self._learnt is not None:
+            chunks, self._learnt = self._learnt, iter(())
+            yield from chunks
+            return
+        changed = not self.table.measures and self.table.fingerprint() != self._content
+        seen = 0
+        for chunk in self.table.chunks():
+            if changed:
+                self._admit(chunk)
+            seen += len(chunk)
+            yield chunk
+            if self.total is not None and seen >= self.total:
+                return
+        if self.total is not None and seen < self.total:
+            raise refuse(
+                f"{self.table.name} changed while it was read: it had {self.total} rows, and now has {seen}: run it "
+                "again once it is complete"
+            )

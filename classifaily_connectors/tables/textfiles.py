@@ -20,13 +20,13 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.chunks import CHUNK, Chunk, RecordChunk, Table, Types
+from classifaily_connectors.tables.dialect import Record, declared_delimiter, delimiter_of, encoding_of, records
 from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.places import Place
     from classifaily_connectors.tables.formats import Format
 
-_DELIMITERS = ";\t|"
 _FIELD_LIMIT = 1 << 27
 _EXACT_DIGITS = 17
 """Shorter than this, a number is what its nearest float says."""
@@ -87,27 +87,33 @@ class CsvChunk(Chunk):
 
 
 class CsvTable(_FileTable):
-    """A CSV file: UTF-8, a header line, and a comma, semicolon, tab or bar between the cells (as the header shows)."""
+    """A CSV file: UTF-8 (or UTF-16 that says so), a header line, and a comma, semicolon, tab or bar between the cells
+    (as the header shows)."""
 
     def __init__(self, place: Place, format: Format) -> None:
         super().__init__(place, format)
         # The limit is the whole process's and 128 KiB by default: a long email with its attachments is longer.
         csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
-        self.delimiter = ","
-        first = ""
+        with self._plain() as plain:
+            self._encoding = encoding_of(plain.read(2))
         with self._text() as text:
-            try:
-                first = text.readline()
-            except UnicodeDecodeError:
-                self._not_utf8()
-        if format.suffix == "tsv":
-            self.delimiter = "\t"
-        elif "," not in first:
-            self.delimiter = next((each for each in _DELIMITERS if each in first), ",")
-        self.columns = tuple(self._cells(iter([first]) if '"' not in first else None))
+            first = text.readline()
+            self._declared = declared_delimiter(first)
+            header = text.readline() if self._declared else first
+        self.delimiter = self._declared or ("\t" if format.suffix == "tsv" else delimiter_of(header))
+        head = next(self._records(), None)
+        if head is None:
+            raise refuse(f"{self.name} is empty: a header line and rows are needed")
+        if head.problem is not None:
+            raise refuse(f"{self.name}, line {head.line} {head.problem}")
+        self.columns = tuple(head.cells)
         twice = next((name for place, name in enumerate(self.columns) if name in self.columns[:place]), None)
+        if twice is not None and not twice.strip():
+            raise refuse(
+                f"{self.name}, line {head.line}: two columns have no name: name them, or delete the empty ones"
+            )
         if twice is not None:
-            raise refuse(f"{self.name}, line 1: column {twice!r} appears twice: rename one")
+            raise refuse(f"{self.name}, line {head.line}: column {twice!r} appears twice: rename one")
 
     def schema(self) -> Any:
         pa = need("pyarrow")
@@ -115,62 +121,54 @@ class CsvTable(_FileTable):
 
     def chunks(self) -> Iterator[Chunk]:
         start, rows, lines = 0, list[list[str]](), list[int]()
-        problem: str | None = None
-        with self._text() as text:
-            reader = csv.reader(text, delimiter=self.delimiter, strict=True)
-            header, line = True, 0
-            try:
-                for row in reader:
-                    line, first = reader.line_num, line + 1
-                    if not row:  # an empty line
-                        continue
-                    if header:
-                        header = False
-                        continue
-                    rows.append(row)
-                    lines.append(first)
-                    if len(rows) == CHUNK:
-                        yield self._chunk(start, rows, lines)
-                        start, rows, lines = start + CHUNK, [], []
-            except csv.Error as error:
-                problem = f"line {line + 1}: {error}"
-            except UnicodeDecodeError:
-                self._not_utf8()
-        if problem:
-            raise refuse(f"{self.name}, {problem}: is a quote left open, or the delimiter another one?")
-        if rows:
-            yield self._chunk(start, rows, lines)
-
-    def _chunk(self, start: int, rows: list[list[str]], lines: list[int]) -> CsvChunk:
-        width = len(self.columns)
         faults: dict[int, str] = {}
+        records = self._records()
+        next(records, None)
+        for record in records:
+            if record.problem is not None:
+                faults[len(rows)] = record.problem
+            rows.append(record.cells)
+            lines.append(record.line)
+            if len(rows) == CHUNK:
+                yield self._chunk(start, rows, lines, faults)
+                start, rows, lines, faults = start + CHUNK, [], [], {}
+        if rows:
+            yield self._chunk(start, rows, lines, faults)
+
+    def _chunk(self, start: int, rows: list[list[str]], lines: list[int], faults: dict[int, str]) -> CsvChunk:
+        width = len(self.columns)
         if set(map(len, rows)) != {width}:
             for offset, row in enumerate(rows):
                 if len(row) != width:
-                    faults[offset] = f"has {len(row)} cells, the header {width}"
+                    faults.setdefault(offset, f"has {len(row)} cells, the header {width}")
                     rows[offset] = (row + [""] * width)[:width]
         return CsvChunk(self.name, start, self.columns, rows, lines, faults=faults)
 
-    def _cells(self, lines: Iterator[str] | None) -> list[str]:
-        problem = "is empty: a header line and rows are needed"
+    def _records(self) -> Iterator[Record]:
+        """All records, that of the header first."""
         with self._text() as text:
-            try:
-                for cells in csv.reader(lines or text, delimiter=self.delimiter, strict=True):
-                    if cells:
-                        return cells
-                    if lines is not None:
-                        return self._cells(None)
-            except csv.Error as error:
-                problem = f"line 1: {error}"
-        raise refuse(f"{self.name} {problem}")
+            if self._declared:
+                text.readline()
+            for record in records(text, self.delimiter):
+                if self._declared:
+                    record.line += 1
+                yield record
 
     @contextmanager
     def _text(self) -> Generator[io.TextIOWrapper]:
-        # utf-8-sig, because Excel puts a byte order mark before the first column's name.
-        with self._plain() as plain, io.TextIOWrapper(plain, "utf-8-sig", newline="") as text:
-            yield text
+        try:
+            with self._plain() as plain, io.TextIOWrapper(plain, self._encoding, newline="") as text:
+                yield text
+        except UnicodeError:
+            undecoded = True
+        else:
+            undecoded = False
+        if undecoded:
+            self._not_decoded()
 
-    def _not_utf8(self) -> NoReturn:
+    def _not_decoded(self) -> NoReturn:
+        if self._encoding == "utf-16":
+            raise refuse(f"{self.name} begins as UTF-16 and is none further on: save the file as UTF-8")
         with self._plain() as plain:
             where = _where_not_utf8(self.name, plain)
         raise refuse(where)

@@ -51,7 +51,7 @@ CSVS = {
     "ragged": (f"id,body\n{GOOD}x\n", r"in\.csv, line 702 has 1 cells, the header 2"),
     "too wide": ("id,body\n1,a,b\n", r"in\.csv, line 2 has 3 cells, the header 2"),
     "ragged after an open cell": ('id,body\n1,"a\nb"\n\nx\n', r"in\.csv, line 5 has 1 cells"),
-    "open quote": ('id,body\n1,"a\n2,b\n', r"in\.csv, line 2: .*quote"),
+    "open quote": ('id,body\n1,"a\n2,b\n', r"in\.csv, line 2 cannot be read .*quote"),
     "encoding": (
         b"id,body\n1,fine\n" + "2,caf\u00e9\n".encode("cp1252"),
         r"in\.csv, line 3, byte 6 is not UTF-8.*iconv",
