@@ -77,8 +77,10 @@ class ClassifailyHook(BaseHook):
         """Why what is paid into this ledger may be paid again by the next run: its disk does not last, or other
         machines have another one. Empty when nothing speaks for it."""
         from classifaily_connectors.redaction import shown_url
+        from classifaily_connectors.store.address import store_url
         from classifaily_connectors.store.lifetime import ends_with_run
 
+        ledger = store_url(ledger)
         found: list[str] = []
         ends = ends_with_run(ledger)
         if ends is not None:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 WATERMARK = "classifaily_deliveries_seen"
 EVENTS = ("job.completed", "job.failed", "batch.completed")
-KNOWN = (*EVENTS, "batch.failed")
-"""What `events` may name: the documented ends of jobs, and the one they suggest."""
 
 
 class ClassifailyJobTrigger(BaseTrigger):
@@ -181,16 +179,11 @@ class ClassifailyEventTrigger(BaseEventTrigger):
 def checked_events(events: Iterable[str] | str | None) -> list[str] | None:
     """The names of events in one order, whatever they came in: Airflow tells triggers apart by their arguments.
 
-    None is all of them. Raises ValueError for a name that no event has, and when there is none.
+    None is all of them. Raises ConfigurationError, a ValueError, for a name that no event has, and when there is none.
     """
+    from classifaily_connectors.events import ALL_EVENTS, checked_event_names
+
     if events is None:
         return None
-    names = [events] if isinstance(events, str) else list(events)
-    if names == ["*"]:
-        return None
-    for name in names:
-        if name not in KNOWN:
-            raise ValueError(f"events holds {name!r}; it may hold {', '.join(KNOWN)}; None is all")
-    if not names:
-        raise ValueError("events is empty: nothing would ever fire; None is all")
-    return [each for each in KNOWN if each in names]
+    names = list(checked_event_names(events))
+    return None if ALL_EVENTS in names else names

@@ -250,6 +250,7 @@ def test_a_key_never_goes_to_an_address_from_the_environment(
     [
         ("LocalExecutor", "sqlite:////srv/labels.db", None),
         ("CeleryExecutor", "sqlite:////srv/labels.db", "CeleryExecutor uses several"),
+        ("CeleryExecutor", "/srv/labels.db", "CeleryExecutor uses several"),
         ("LocalExecutor,airflow.executors.KubernetesExecutor", "sqlite:////srv/labels.db", "KubernetesExecutor uses"),
         ("CeleryExecutor", "postgresql+psycopg://u:hidden@db/labels", None),
         ("LocalExecutor", "sqlite:////tmp/labels.db", "may be gone before the next run"),

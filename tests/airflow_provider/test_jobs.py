@@ -410,5 +410,5 @@ def test_events_have_one_order_however_they_are_given(events: Any, order: list[s
 
 @pytest.mark.parametrize("events", ["job.complete", ["job.completed", "batch.done"], [], [3]])
 def test_an_event_that_never_comes_is_refused_where_the_dag_is_written(events: Any) -> None:
-    with pytest.raises(ValueError, match="events "):
+    with pytest.raises(ValueError, match="events"):
         ClassifailyEventTrigger(events=events)
