@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
+from classifaily_connectors.bulk.plan_limits import CATEGORIES, all_restrictions
 from classifaily_connectors.errors import ClassifailyError, ConfigurationError, StoreError
 from classifaily_connectors.operations import account
 from classifaily_connectors.operations.context import Context
@@ -85,6 +86,7 @@ def _service(settings: Settings) -> Iterator[Finding]:
     finally:
         transport.close()
     yield Finding("service", "good", f"answered in {(now - started) * 2:.2f} s; plan {usage.plan or 'unknown'}")
+    yield from _plan(usage)
     yield _quota(usage)
     if server is None:
         yield Finding("clock", "warning", "the server tells no time to compare with")
@@ -93,6 +95,14 @@ def _service(settings: Settings) -> Iterator[Finding]:
     level: Level = "good" if abs(skew) <= _SKEW else "warning"
     fix = "" if level == "good" else ": set this machine's clock (NTP)"
     yield Finding("clock", level, f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server{fix}")
+
+
+def _plan(usage: Usage) -> Iterator[Finding]:
+    lacking = all_restrictions(usage.plan)
+    if lacking:
+        # Whoever is on a paid plan knows what it is for; a free key can ask nothing of its own.
+        level: Level = "warning" if CATEGORIES in lacking[0] else "good"
+        yield Finding("plan", level, "; ".join(lacking))
 
 
 def _quota(usage: Usage) -> Finding:

@@ -23,6 +23,7 @@ Enum; an Enum class is a whole set of them (see `enums`)."""
 CategorySet = Iterable[CategoryLike]
 
 _FIELDS = frozenset({"name", "description", "examples"})
+_FILES = (".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv")
 
 
 def refuse(message: str) -> InvalidRequestError:
@@ -38,7 +39,13 @@ def parse_categories(categories: Iterable[CategoryLike], field: str = "categorie
     """
     if isinstance(categories, str | bytes | Mapping) or not isinstance(categories, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise refuse(f"{field} must be a list of names or category objects, not one of them")
-    parsed = tuple(_parse(each, f"{field}[{place}]") for place, each in enumerate(categories))
+    listed = list(categories)
+    if len(listed) == 1 and is_file_name(listed[0]):
+        raise refuse(
+            f"{field} is {listed[0]!r} alone, the name of a file: give the names that are in it (on the command line, "
+            f"@{listed[0]} reads them); if it is a category, give it as an object with a name"
+        )
+    parsed = tuple(_parse(each, f"{field}[{place}]") for place, each in enumerate(listed))
     if not parsed:
         raise refuse(f"{field} is empty: name at least one category, or leave it out for generic labels")
     seen: dict[str, int] = {}
@@ -47,6 +54,11 @@ def parse_categories(categories: Iterable[CategoryLike], field: str = "categorie
         if first != place:
             raise refuse(f"{field}[{place}].name {category.name!r} repeats {field}[{first}]: names must be unique")
     return parsed
+
+
+def is_file_name(category: object) -> bool:
+    """Whether a bare name is that of a file with categories, rather than a category."""
+    return type(category) is str and category.strip().lower().endswith(_FILES)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -56,7 +56,7 @@ def get_provider_info() -> dict[str, Any]:
                     "store_url": {
                         "label": "Store URL",
                         "description": "Where paid answers are kept, so that no row is paid twice: sqlite:////path or "
-                        "postgresql+psycopg://... Empty: CLASSIFAILY_STORE_URL, else a file in AIRFLOW_HOME.",
+                        "postgresql+psycopg://... Empty: CLASSIFAILY_STORE_URL, else the user's state folder.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "receiver_url": {

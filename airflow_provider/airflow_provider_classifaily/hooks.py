@@ -69,8 +69,8 @@ class ClassifailyHook(BaseHook):
         return self._async_client
 
     def store_url(self) -> str:
-        """Where this account's ledger is: the connection's `store_url`, else CLASSIFAILY_STORE_URL, else a SQLite
-        file in AIRFLOW_HOME."""
+        """Where this account's ledger is: the connection's `store_url`, else CLASSIFAILY_STORE_URL, else the
+        file that the command line and other platforms of this machine's user have too."""
         return self._settings().store()
 
     def doubts_about(self, ledger: str) -> list[str]:
@@ -208,9 +208,9 @@ class _Settings(NamedTuple):
         return [each for each in (self.api_key.get_secret_value(), webhook, *several, *passwords) if each]
 
     def store(self) -> str:
-        from classifaily_connectors.settings import store_url
+        from classifaily_connectors.store.address import default_store
 
-        return store_url(self.store_url, os.environ.get("AIRFLOW_HOME", "~/airflow"))
+        return default_store(self.store_url)
 
     def deliveries(self, source: str) -> Deliveries:
         return Deliveries(store=self.receiver_url or self.store(), source=source, secret=self.webhook_secret)

@@ -29,10 +29,10 @@ SECRETS = "CLASSIFAILY_WEBHOOK_SECRET"
 
 @cache
 def _receiver() -> Receiver:
-    from classifaily_connectors.settings import store_url
+    from classifaily_connectors.store.address import default_store
     from classifaily_connectors.webhooks import Receiver
 
-    return Receiver(store_url(None, os.environ.get("AIRFLOW_HOME", "~/airflow")))
+    return Receiver(default_store())
 
 
 async def receive(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from classifaily_connectors.bulk.desk import Desk
+    from classifaily_connectors.errors import QuotaExceededError
     from classifaily_connectors.models import Usage
 
 _PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
@@ -147,6 +148,23 @@ class Purse:
     def exhaust(self) -> None:
         """Buy nothing more: the API says that the quota is used up."""
         self._desk.cap = 0
+
+    @property
+    def end(self) -> str:
+        """What ended the buying, and when it may go on."""
+        quota, available = self._room.get(self._account), self.available
+        if quota is None or available is None or quota > available:
+            return f"the budget of {self.budget.max_requests} requests is used up"
+        reserve = f" but for the reserve of {self.budget.reserve}" if self.budget.reserve else ""
+        return f"the month's quota is used up{reserve}{self._again_at(None)}"
+
+    def _again_at(self, resets_at: datetime | None) -> str:
+        resets_at = resets_at or (self.usage.limits.resets_at if self.usage else None)
+        return f"; it starts anew at {resets_at:%Y-%m-%d %H:%M} UTC" if resets_at else ""
+
+    def end_by(self, error: QuotaExceededError) -> str:
+        """The same where the API says that the month's quota is used up."""
+        return f"the month's quota is used up{self._again_at(error.resets_at)}"
 
     def exceeded(self, needed: int, *, at_least: bool = False) -> BudgetExceededError:
         """The error for a run that needs `needed` inputs in all."""

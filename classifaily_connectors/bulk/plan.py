@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from classifaily_connectors.bulk.decisions import decide
+from classifaily_connectors.bulk.plan_limits import features_of, restrictions
 from classifaily_connectors.bulk.reconcile import answers_of, by_job, examine, seconds_back
 from classifaily_connectors.errors import ClassifailyError, InvalidRequestError, NotFoundError
 from classifaily_connectors.operations import jobs
@@ -37,7 +38,9 @@ class Plan:
     `already_paid` are answered by the ledger, `parked` may have been paid and are not bought again unless asked for,
     `skipped` rows hold nothing to classify. `to_buy` is what the run costs, in requests, sent in `batches` calls; of
     these, `perhaps` need not be bought: another run is at them, or the API cannot tell yet whether they were executed.
-    `remaining` is the month's quota now (None: unlimited or unknown), starting anew at `resets_at`.
+    `remaining` is the month's quota now (None: unlimited or unknown), starting anew at `resets_at`. `characters` are
+    those of the inputs to buy, `longest` those of the longest. `categories` are the names that may be answered; empty
+    for several axes and where the API chooses. `restrictions` say what the account's plan does not include.
     """
 
     rows: int
@@ -50,9 +53,18 @@ class Plan:
     remaining: int | None
     resets_at: datetime | None
     perhaps: int = 0
+    characters: int = 0
+    longest: int = 0
+    categories: tuple[str, ...] = ()
+    restrictions: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
+        """Whether quota and plan cover it."""
+        return not self.restrictions and self.has_quota
+
+    @property
+    def has_quota(self) -> bool:
         """Whether the quota covers it."""
         return self.remaining is None or self.to_buy <= self.remaining
 
@@ -86,6 +98,10 @@ async def plan(engine: Engine, source: AsyncIterable[object]) -> Plan:
         batches=-(-counts["to_buy"] // engine.batch_size),
         remaining=usage.remaining if usage else None,
         resets_at=usage.limits.resets_at if usage else None,
+        characters=forecast.characters,
+        longest=forecast.longest,
+        categories=tuple(each.name for each in engine.terms.categories or ()),
+        restrictions=restrictions(usage.plan if usage else None, forecast.features),
     )
 
 
@@ -94,6 +110,8 @@ class _Forecast:
 
     def __init__(self, engine: Engine) -> None:
         self.counts: Counter[str] = Counter()
+        self.characters = self.longest = 0
+        self.features: set[str] = set()
         self._engine = engine
         self._choices = engine.options.choices
         self._with_job: dict[bytes, tuple[Unit, Entry]] = {}
@@ -119,6 +137,10 @@ class _Forecast:
         decision = decide(entry, self._choices, is_live=is_live, is_old=is_old, job_is_gone=job_is_gone)
         if decision == "buy" or entry is None:
             self.counts["to_buy"] += 1
+            size = len(unit.item["input"])
+            self.characters += size
+            self.longest = max(self.longest, size)
+            self.features |= features_of(self._engine.terms, unit.item)
         elif decision == "fetch_job":
             self._with_job[unit.key] = unit, entry
         elif decision == "ask_history":

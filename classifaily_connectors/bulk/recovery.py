@@ -46,6 +46,8 @@ class Recovery:
         self._stopped = False
         self._old = -math.inf
         self._resent: set[bytes] = set()
+        self._sent: set[bytes] = set()
+        """Keys that this run itself has sent, and whose answer was lost."""
 
     def stop(self) -> None:
         """Wait for nobody any more."""
@@ -96,6 +98,7 @@ class Recovery:
         """What to do about requests of our own whose outcome is unknown."""
         desk, choice = self.engine.desk, self.engine.options.on_unknown
         keys = [unit.key for unit in units]
+        self._sent.update(keys)
         await desk.do(desk.book.park, keys)
         if choice in ("park", None) or self._stopped:
             for key in keys:
@@ -254,4 +257,4 @@ class Recovery:
         """Keep answers that were paid earlier, and give their rows out."""
         await self.engine.desk.finish({key: verdict.dump() for key, verdict in verdicts.items()})
         for key, verdict in verdicts.items():
-            self.engine.settle(key, verdict, "ledger")
+            self.engine.settle(key, verdict, "api" if key in self._sent else "ledger")

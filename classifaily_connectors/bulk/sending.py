@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from classifaily_connectors.bulk.answers import Answers, by_id, is_over_quota
 from classifaily_connectors.bulk.budget import Budget, Purse
+from classifaily_connectors.bulk.plan_limits import restrictions, shared_features
 from classifaily_connectors.bulk.rows import Verdict, describe
 from classifaily_connectors.errors import (
     APIError,
@@ -28,7 +30,7 @@ from classifaily_connectors.errors import (
     ServerError,
     StoreError,
 )
-from classifaily_connectors.models import BatchResult, Classification, Job
+from classifaily_connectors.models import Job
 from classifaily_connectors.operations import account, classify
 
 if TYPE_CHECKING:
@@ -42,14 +44,6 @@ _TRIES = 3
 _SERVED_LATELY = 10.0
 _PASSING = (NotSentError, ServerError, RateLimitedError)
 _SUFFERING = (ServerError, RateLimitedError, OutcomeUnknownError)
-
-
-class Answers(NamedTuple):
-    """The results of one call by item id, and the job it became."""
-
-    by_item: Mapping[str, Classification]
-    job_id: str | None
-    queued: bool
 
 
 class Sender:
@@ -96,11 +90,19 @@ class Sender:
         """Ask for the usage, and find out whether somebody has to go through the rows before anything is bought."""
         if self.prepared:
             return
-        await self.prepare()
+        await self.check_plan()
         if self.foreseeable and await self.is_scarce():
             self.undecided = True
         else:
             self.prepared = True
+
+    async def check_plan(self) -> None:
+        """Raise PlanRestrictionError when every request would ask for what the account's plan does not include."""
+        await self.prepare()
+        usage = self.purse.usage
+        missing = restrictions(usage.plan if usage else None, shared_features(self.engine.terms))
+        if missing:
+            raise PlanRestrictionError("; ".join(missing), code="plan_restriction", outcome="not_sent")
 
     async def is_scarce(self) -> bool:
         """Whether the rows may need more than may be bought; False where they cannot, even if all are new."""
@@ -152,10 +154,11 @@ class Sender:
         if await self._has_more_quota(begun):
             await self._queue_again(units)
             return
+        self.engine.stats.limit = self.purse.end
         if self.purse.budget.on_exceeded == "raise":
             self.engine.fail(self.purse.exceeded_by(len(units) + len(self.engine.basket)))
         for unit in units:
-            self.engine.close_without(unit.key, "uncovered", "the budget ended before this row")
+            self.engine.close_without(unit.key, "uncovered", f"not bought: {self.purse.end}")
 
     async def _has_more_quota(self, begun: float) -> bool:
         """Whether the quota has grown since the work that found none left was `begun`.
@@ -264,9 +267,14 @@ class Sender:
 
     async def _record(self, units: Sequence[Unit], answers: Answers) -> None:
         """Commit what was answered, park what was not, then give the rows out."""
-        self.under_way += len(units)
+        number = len(units)
+        self.under_way += number
         try:
             by_item = answers.by_item
+            over = [unit for unit in units if is_over_quota(by_item.get(unit.item_id))]
+            if over:
+                await self._turn_back(over)
+                units = [unit for unit in units if unit not in over]
             results = ((unit.key, by_item.get(unit.item_id)) for unit in units)
             verdicts = {key: Verdict.of(result, answers.job_id) for key, result in results if result is not None}
             try:
@@ -279,7 +287,14 @@ class Sender:
             if missing:
                 await self.engine.recovery.lost(missing, "the answer left it out")
         finally:
-            self.under_way -= len(units)
+            self.under_way -= number
+
+    async def _turn_back(self, units: Sequence[Unit]) -> None:
+        """Items that the API left undone, as the month's quota ended within their batch: they were not billed."""
+        self._landed -= len(units)
+        await self._settle_trouble(
+            units, QuotaExceededError("the month's quota ended within a batch"), time.monotonic()
+        )
 
     def _settle(self, verdicts: Mapping[bytes, Verdict]) -> None:
         for key, verdict in verdicts.items():
@@ -307,6 +322,7 @@ class Sender:
             if isinstance(error, QuotaExceededError) and await self._has_more_quota(begun):
                 await self._queue_again(units)
             elif isinstance(error, QuotaExceededError) and self.purse.budget.on_exceeded == "partial":
+                self.engine.stats.limit = self.purse.end_by(error)
                 self.purse.exhaust()
                 for unit in units:
                     self.engine.close_without(unit.key, "uncovered", describe(error))
@@ -366,15 +382,3 @@ class Sender:
         doubtful = [unit.key for unit in units if unit.doubtful]
         if doubtful:  # this request was not executed, but an earlier one for the same input may have been
             await desk.do(desk.book.park, doubtful)
-
-
-def by_id(answer: BatchResult | Job) -> dict[str, Classification]:
-    """The results by the id they name; one that names none, or names one twice, is nobody's."""
-    found: dict[str, Classification] = {}
-    twice: set[str] = set()
-    for result in answer.results:
-        if result.id is not None:
-            first = found.setdefault(result.id, result)
-            if first is not result and first != result:
-                twice.add(result.id)
-    return {item_id: result for item_id, result in found.items() if item_id not in twice}

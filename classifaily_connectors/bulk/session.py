@@ -134,6 +134,7 @@ class Session:
         """Let the buying begin. Raises BudgetExceededError when the rows need more than may be bought."""
         assert self.engine is not None  # noqa: S101
         sender = self.engine.sender
+        await sender.check_plan()
         if await sender.is_scarce():
             foreseen = await self.plan(rows)
             self.stats.foreseen = foreseen.to_buy

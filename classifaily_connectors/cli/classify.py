@@ -12,10 +12,11 @@ import typer
 
 from classifaily_connectors.cli import summary
 from classifaily_connectors.cli.common import BaseUrl, Json, LedgerPlace, console, ledger_url, open_client, print_json
-from classifaily_connectors.cli.failing import DONE, UNCOVERED
+from classifaily_connectors.cli.failing import DONE, TROUBLE, UNCOVERED
 from classifaily_connectors.cli.stopping import Stopping
 from classifaily_connectors.errors import UnsettledRowsError
-from classifaily_connectors.taxonomy import CategoryLike, refuse
+from classifaily_connectors.tables.report import summary as table_summary
+from classifaily_connectors.taxonomy import CategoryLike, is_file_name, refuse
 
 
 class InputType(StrEnum):
@@ -71,8 +72,15 @@ def classify(
     out: Annotated[str | None, typer.Option("--out", "-o", help="Labelled table; path or URL.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would cost, and spend nothing.")] = False,
     categories: Annotated[
-        str | None, typer.Option(help="a,b,c or @file (JSON list, or a name a line).", rich_help_panel=_ASK)
+        list[str] | None,
+        typer.Option(
+            help="a,b,c or @file (a list in JSON or YAML, or a name a line); may be given several times.",
+            rich_help_panel=_ASK,
+        ),
     ] = None,
+    one_category: Annotated[
+        bool, typer.Option("--one-category", help="A single category is meant so.", rich_help_panel=_ASK)
+    ] = False,
     schema: Annotated[str | None, typer.Option(help="Id of a saved schema.", rich_help_panel=_ASK)] = None,
     type: Annotated[InputType, typer.Option(help="What the column holds.", rich_help_panel=_ASK)] = InputType.TEXT,
     mode: Annotated[Mode | None, typer.Option(help="How many labels.", rich_help_panel=_ASK)] = None,
@@ -142,7 +150,7 @@ def classify(
     options: dict[str, Any] = {
         "text": text,
         "template": None if template is None else template.replace("\\n", "\n"),
-        "categories": None if categories is None else read_categories(categories),
+        "categories": several_categories(categories, one=one_category) if categories else None,
         "schema": schema,
         "type": type.value,
         "mode": mode and mode.value,
@@ -168,7 +176,7 @@ def classify(
                 print_json(summary.plan_json(planned))
             else:
                 summary.show_plan(console(), planned)
-            raise typer.Exit(DONE if planned.fits else UNCOVERED)
+            raise typer.Exit(DONE if planned.fits else TROUBLE if planned.restrictions else UNCOVERED)
         from classifaily_connectors.progress import TerminalProgress
 
         budget = Budget(max_requests=max_requests, reserve=reserve, on_exceeded="partial" if partial else "raise")
@@ -187,10 +195,27 @@ def classify(
             except UnsettledRowsError as error:  # the summary says so, and the exit code
                 result = error.result
     if as_json:
-        print_json(summary.as_json(result, store))
+        print_json(table_summary(result))
     else:
         summary.show(console(), result)
     raise typer.Exit(summary.exit_code(result.stats))
+
+
+def several_categories(words: list[str], *, one: bool = False) -> list[CategoryLike]:
+    """Categories from one or more `a,b,c` and `@file`, together.
+
+    Raises InvalidRequestError for a single bare name, which is nearly always a slip, unless `one` is meant.
+    """
+    found = [each for word in words for each in read_categories(word)]
+    if len(found) == 1 and isinstance(found[0], str) and not one:
+        name = found[0]
+        if is_file_name(name) or Path(name).is_file():
+            raise refuse(f"--categories {name} is the name of a file: write --categories @{name} to read it")
+        raise refuse(
+            f"--categories has only {name!r}, so every row would get it: write a,b,c, or add --one-category if that is "
+            "meant"
+        )
+    return found
 
 
 def read_categories(word: str) -> list[CategoryLike]:

@@ -29,11 +29,9 @@ LedgerPlace = Annotated[
 
 def ledger_url(given: str | None) -> str:
     """The ledger to use: the option, CLASSIFAILY_STORE_URL, or a file in the user's state folder."""
-    from classifaily_connectors.store.address import default_store, store_url
+    from classifaily_connectors.store.address import default_store
 
-    if not given:
-        return default_store()
-    return store_url(given if "://" in given else Path(given))
+    return default_store(Path(given) if given and "://" not in given else given)
 
 
 @contextmanager

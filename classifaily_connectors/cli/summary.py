@@ -9,7 +9,7 @@ from rich.table import Table
 
 from classifaily_connectors.cli.failing import DONE, FAILED, UNCOVERED, UNKNOWN
 from classifaily_connectors.progress import duration
-from classifaily_connectors.tables.report import ranked, summary
+from classifaily_connectors.tables.report import ranked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,11 +35,6 @@ def exit_code(stats: BulkStats) -> int:
     if stats.statuses["uncovered"]:
         return UNCOVERED
     return FAILED if stats.failed else DONE
-
-
-def as_json(result: TableResult, ledger: str | None) -> dict[str, Any]:
-    """The summary as plain data."""
-    return {**summary(result), "ledger": ledger}
 
 
 def show(console: Console, result: TableResult) -> None:
@@ -69,7 +64,14 @@ def show(console: Console, result: TableResult) -> None:
             "with --on-unknown reconcile."
         )
     if stats.statuses["uncovered"]:
-        console.print("[magenta]The budget ended first.[/] Run the same command again to cover the other rows.")
+        why = stats.limit or "the budget ended first"
+        console.print(
+            f"[magenta]Not all rows are covered:[/] {why}. Then the same command covers the others, and pays for them "
+            "alone."
+        )
+    console.print(
+        f"Answers are kept in {escape(stats.ledger)}" if stats.ledger else "No ledger: the same command pays again"
+    )
 
 
 def histogram(labels: dict[str, int]) -> Table:
@@ -88,7 +90,10 @@ def histogram(labels: dict[str, int]) -> Table:
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as plain data."""
-    names = ("rows", "unique", "already_paid", "parked", "skipped", "to_buy", "perhaps", "batches", "fits")
+    names = (
+        "rows", "unique", "already_paid", "parked", "skipped", "to_buy", "perhaps", "batches", "characters", "longest",
+        "categories", "restrictions", "fits",
+    )  # fmt: skip
     resets_at = plan.resets_at.isoformat() if plan.resets_at else None
     found = {name: getattr(plan, name) for name in names}
     return {**found, "remaining": plan.remaining, "resets_at": resets_at}
@@ -112,5 +117,13 @@ def show_plan(console: Console, plan: Plan) -> None:
     )
     if plan.remaining is not None:
         when = f" until {plan.resets_at:%Y-%m-%d %H:%M} UTC" if plan.resets_at else ""
-        verdict = "[green]fits[/]" if plan.fits else f"[red]{plan.to_buy - plan.remaining:,} too many[/]"
+        verdict = "[green]fits[/]" if plan.has_quota else f"[red]{plan.to_buy - plan.remaining:,} too many[/]"
         console.print(f"quota left {plan.remaining:,}{when}: {verdict}")
+    if plan.to_buy:
+        console.print(f"{counted(plan.characters, 'character')} to send, the longest input {plan.longest:,}")
+    if plan.categories:
+        shown = ", ".join(plan.categories[:_MOST])
+        more = f" and {len(plan.categories) - _MOST} more" if len(plan.categories) > _MOST else ""
+        console.print(f"{counted(len(plan.categories), 'label')} may be answered: {escape(shown)}{more}")
+    for restriction in plan.restrictions:
+        console.print(f"[red]cannot be run:[/] {restriction}")

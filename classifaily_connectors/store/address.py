@@ -47,11 +47,16 @@ def store_url(given: str | os.PathLike[str]) -> str:
     return _sqlite(rest) if found[1] == "sqlite" else _postgresql(rest)
 
 
-def default_store() -> str:
-    """The store's URL where nobody names one: CLASSIFAILY_STORE_URL, or a file in the user's state folder.
+def default_store(given: str | os.PathLike[str] | None = None) -> str:
+    """The store's URL: `given`, else CLASSIFAILY_STORE_URL, else a file in the user's state folder.
 
-    Raises ConfigurationError when there is no home folder to keep it in.
+    The command line and every platform ask here, so that what one of them has paid for the others of this user on this
+    machine do not pay for again. The file is `classifaily/ledger.db` in XDG_STATE_HOME, by default ~/.local/state.
+
+    Raises ConfigurationError for what is no store, and when there is no home folder to keep it in.
     """
+    if given:
+        return store_url(given)
     if named := os.environ.get(VARIABLE):
         return store_url(named)
     try:

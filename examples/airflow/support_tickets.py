@@ -1,7 +1,7 @@
 """Label a table of support tickets with the team that should answer each: one task, each distinct ticket paid once.
 
 The table never passes through Airflow: the task reads it, asks, and writes the labelled one. A second run of the same
-table costs nothing, because the answers are in the ledger (a file in AIRFLOW_HOME unless told otherwise). `table` and
+table costs nothing, because the answers are in the ledger (the user's own file unless told otherwise). `table` and
 `output` may lie in an object store: s3://my_aws@bucket/tickets.csv uses the Airflow connection `my_aws`.
 """
 

@@ -4,7 +4,7 @@
 
 The key comes from CLASSIFAILY_KEY, or from a saved block: `--credentials BLOCK_NAME`. The flow's parameters are paths
 and names only, because Prefect stores the parameters of a flow and shows them in its UI. What was paid for is
-remembered in `classifaily.db` in PREFECT_HOME, or wherever CLASSIFAILY_STORE_URL or the block says.
+remembered in ~/.local/state/classifaily/ledger.db, or wherever CLASSIFAILY_STORE_URL or the block says.
 """
 
 import argparse

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import prefect
 from prefect.blocks.abstract import CredentialsBlock
-from prefect.settings import get_current_settings
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient, ConfigurationError
-from classifaily_connectors.settings import KEY_PREFIX, Settings, store_url
+from classifaily_connectors.settings import KEY_PREFIX, Settings
+from classifaily_connectors.store.address import default_store
 
 APPLICATION = f"prefect/{prefect.__version__}"
 
@@ -64,7 +64,7 @@ class ClassifailyCredentials(CredentialsBlock):
         default=None,
         title="Store URL",
         description="Where the ledger and the deliveries are, e.g. postgresql+psycopg://user:password@host/db; "
-        "empty means CLASSIFAILY_STORE_URL, else classifaily.db in PREFECT_HOME.",
+        "empty means CLASSIFAILY_STORE_URL, else the file in the user's state folder.",
     )
 
     @model_validator(mode="after")
@@ -95,9 +95,10 @@ class ClassifailyCredentials(CredentialsBlock):
         return AsyncClassifailyClient(settings.api_key, base_url=settings.base_url, timeout=settings.timeout, **options)
 
     def get_store_url(self) -> str:
-        """Where the ledger and the deliveries are: `store_url`, CLASSIFAILY_STORE_URL, or a file in PREFECT_HOME."""
+        """Where the ledger and the deliveries are: `store_url`, CLASSIFAILY_STORE_URL, or the file that the command
+        line and other platforms of this machine's user have too."""
         given = self.store_url.get_secret_value() if self.store_url else None
-        return store_url(given, get_current_settings().home)
+        return default_store(given)
 
     def _settings(self) -> Settings:
         return Settings.resolve(self.api_key, self.base_url, self.timeout_seconds)

@@ -79,8 +79,9 @@ def classify_table(
     `categories` or `schema`, `type`, `mode`, `threshold`, `explain`, `id_column`, `prefix`, `on_invalid`,
     `max_error_ratio`, `policy`, `budget`, `batch_size`, `concurrency`, `on_unknown`, `refresh` and `progress`.
 
-    `ledger` is a store URL, or False for none; else the `store_url` of the credentials, CLASSIFAILY_STORE_URL, or
-    `classifaily.db` in PREFECT_HOME. Processes and machines that share one never pay for the same input twice.
+    `ledger` is a store URL, or False for none; else the `store_url` of the credentials, CLASSIFAILY_STORE_URL, or the
+    file in the user's state folder that the command line has too. Processes and machines that share one never pay for
+    the same input twice.
 
     `report` is the key of the artifacts: `KEY-progress`, updated meanwhile, `KEY` and `KEY-labels`; None for none.
 

@@ -17,6 +17,7 @@ KEY = "cai_live_5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2"
 CONNECTION = "AIRFLOW_CONN_CLASSIFAILY_DEFAULT"
 AIRFLOW_HOME = Path(os.environ["AIRFLOW_HOME"])
 README_DAGS = AIRFLOW_HOME / "readme"
+STATE = Path(os.environ["XDG_STATE_HOME"]) / "classifaily"
 DAGS = Path(__file__).parent / "dags"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "airflow"
 

@@ -26,6 +26,7 @@ README_DAGS.mkdir()
 BUNDLES = {"tests": HERE / "dags", "readme": README_DAGS}
 os.environ.update(
     AIRFLOW_HOME=str(AIRFLOW_HOME),
+    XDG_STATE_HOME=str(AIRFLOW_HOME / "state"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY="0",
     AIRFLOW__CORE__FERNET_KEY=urlsafe_b64encode(bytes(32)).decode(),

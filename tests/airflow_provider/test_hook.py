@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, RunDag, connection_json
+from airflow_kit import CONNECTION, KEY, STATE, RunDag, connection_json
 
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from classifaily_connectors import ClassifailyClient, ConfigurationError
@@ -277,7 +277,7 @@ def test_two_ports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_where_webhooks_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the store, unless the connection names a receiver; the same for a task and for a trigger."""
     receiver = "https://airflow.example.com/classifaily/webhooks"
-    for extra, store in (({}, f"sqlite:///{AIRFLOW_HOME}/classifaily.db"), ({"receiver_url": receiver}, receiver)):
+    for extra, store in (({}, f"sqlite:///{STATE}/ledger.db"), ({"receiver_url": receiver}, receiver)):
         given = {"conn_type": "classifaily", "password": KEY, "extra": {"webhook_secret": "whsec-0123456789", **extra}}
         hook = connect(monkeypatch, given)
         found = hook.deliveries("staging")

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from airflow_kit import AIRFLOW_HOME, KEY, RunDag
+from airflow_kit import KEY, STATE, RunDag
 
 from airflow_provider_classifaily.operators import ClassifailySubmitOperator
 from airflow_provider_classifaily.sensors import ClassifailyJobSensor, ClassifailyWebhookSensor
@@ -33,7 +33,7 @@ from classifaily_connectors.webhooks.intake import read
 def own_store() -> Iterator[None]:
     """The default store, empty."""
     yield
-    for file in AIRFLOW_HOME.glob("classifaily.db*"):
+    for file in STATE.glob("ledger.db*"):
         file.unlink()
 
 
@@ -58,7 +58,7 @@ def job_id(client: ClassifailyClient) -> str:
 def deliver(job_id: str, source: str = "default", event: str = "job.completed") -> None:
     """As the receiver does."""
     body = json.dumps({"event": event, "id": job_id, "result": {"label": "billing", "confidence": 0.9}})
-    inbox = Inbox(f"sqlite:///{AIRFLOW_HOME}/classifaily.db")
+    inbox = Inbox(f"sqlite:///{STATE}/ledger.db")
     inbox.put([read(source, body.encode(), time.time())])
     inbox.close()
 

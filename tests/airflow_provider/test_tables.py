@@ -13,7 +13,7 @@ import fsspec
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 from airflow.sdk import DAG
-from airflow_kit import AIRFLOW_HOME, CONNECTION, KEY, Run, RunDag, connection_json
+from airflow_kit import CONNECTION, KEY, STATE, Run, RunDag, connection_json
 
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.operators import ClassifailyTableOperator
@@ -29,7 +29,7 @@ UNIQUE, JOINED = 3, 30
 def own_ledger() -> Iterator[None]:
     """The default ledger, empty."""
     yield
-    for file in AIRFLOW_HOME.glob("classifaily.db*"):
+    for file in STATE.glob("ledger.db*"):
         file.unlink()
 
 
@@ -80,7 +80,7 @@ def test_a_table_is_labelled_and_a_second_run_costs_nothing(
     again = label(run_dag, table).xcom("classify")
     assert (again["billed"], again["reused"]) == (0, 30)
     assert connected.bill().charged == UNIQUE
-    assert (AIRFLOW_HOME / "classifaily.db").exists()
+    assert (STATE / "ledger.db").exists()
 
 
 def test_refresh_pays_again_on_purpose(run_dag: RunDag, connected: Sandbox, table: Path) -> None:
@@ -104,7 +104,7 @@ def test_without_a_ledger_every_run_pays_and_nothing_is_retried(
     for _ in range(2):
         assert label(run_dag, table, "table_without_ledger").xcom("classify")["billed"] == UNIQUE
     assert connected.bill().charged == 2 * UNIQUE
-    assert not (AIRFLOW_HOME / "classifaily.db").exists()
+    assert not (STATE / "ledger.db").exists()
     schema = saved_schema(connected)
     connected.inject(Fault(kind="html_502", path="/schemas", times=3))
     assert label(run_dag, table, "table_without_ledger", schema=schema).tries("classify") == ("failed", 1)
@@ -242,7 +242,7 @@ def test_where_the_ledger_is(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) 
         return ClassifailyHook().store_url()
 
     monkeypatch.delenv("CLASSIFAILY_STORE_URL", raising=False)
-    assert found() == f"sqlite:///{AIRFLOW_HOME}/classifaily.db"
+    assert found() == f"sqlite:///{STATE}/ledger.db"
     monkeypatch.setenv("CLASSIFAILY_STORE_URL", "sqlite:///of/the/worker.db")
     assert found(store_url=" ") == "sqlite:///of/the/worker.db"
     assert found(store_url="postgresql+psycopg://u:p@db/ledger") == "postgresql+psycopg://u:p@db/ledger"

@@ -34,6 +34,7 @@ for name in [name for name in os.environ if name.startswith(("PREFECT_", "CLASSI
     del os.environ[name]
 os.environ |= {
     "PREFECT_HOME": str(HOME),
+    "XDG_STATE_HOME": str(HOME / "state"),
     "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",

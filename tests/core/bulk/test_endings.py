@@ -160,3 +160,25 @@ def test_the_numbers_of_a_rerun_are_the_same_each_time(shop: Shop, buy: Buy) -> 
     for batch in (5, 50):
         buy(shop, rows, batch_size=batch)
         assert (shop.stats.billed, shop.stats.duplicate, shop.stats.reused) == (0, 0, 3000)
+
+
+def test_items_that_a_batch_had_no_quota_for_are_neither_billed_nor_kept(
+    open_shop: Callable[..., Shop], buy: Buy
+) -> None:
+    """The server does what fits of a batch: the rest was not bought, and is none the worse next month."""
+    shop = scarce(open_shop, 30, batch_over_quota="partial")
+    shop.sandbox.inject(_usage_is_down())
+    with pytest.raises(QuotaExceededError):
+        buy(shop, ROWS, batch_size=20, concurrency=1)
+    assert shop.paid() == shop.stats.billed == 30
+    shop.sandbox.clear_faults()
+    shop.sandbox.add_key(shop.sandbox.key, plan="pro")
+    assert {row.status for row in buy(shop, ROWS)} == {"completed"}
+    assert shop.paid() == 300
+
+
+@pytest.mark.usefixtures("settle_at_once")
+def test_an_answer_that_was_lost_and_found_again_was_billed_by_this_run(shop: Shop, buy: Buy) -> None:
+    shop.inject("cut", nth=2)
+    buy(shop, ROWS, batch_size=50, on_unknown="reconcile")
+    assert shop.paid() == shop.stats.billed == 300
