@@ -15,8 +15,9 @@ FINE, FAILED = Verdict().dump(), Verdict((), "broken", failed=True).dump()
 OPEN = Entry(b"k" * 16, "open", "run", 0.0)
 PARKED, DONE = replace(OPEN, state="parked"), replace(OPEN, state="done", answer=FINE)
 PARK, RECONCILE, RESEND = Choices(), Choices(on_unknown="reconcile"), Choices(on_unknown="resend")
+IN_TIME = Choices(on_unknown=None)
 ANEW, FAILED_ANEW = Choices(refresh=True), Choices(refresh="failed")
-ALL = (PARK, RECONCILE, RESEND, ANEW, FAILED_ANEW)
+ALL = (PARK, IN_TIME, RECONCILE, RESEND, ANEW, FAILED_ANEW)
 SUBMIT, SUBMIT_ANEW = Choices(keeps_jobs=True), Choices(refresh=True, keeps_jobs=True)
 SETTLE = Choices(on_unknown="reconcile", prefers_old_answer=False)
 
@@ -37,11 +38,13 @@ TABLE: list[tuple[Entry | None, dict[str, bool], tuple[Choices, ...], str]] = [
         line
         for entry in (OPEN, PARKED)
         for line in (
-            (entry, {}, (PARK, FAILED_ANEW, SUBMIT), "leave_unknown"),
+            (entry, {}, (PARK, IN_TIME, FAILED_ANEW, SUBMIT), "leave_unknown"),
+            (entry, {"is_old": True}, (PARK, FAILED_ANEW, SUBMIT), "leave_unknown"),
+            (entry, {"is_old": True}, (IN_TIME, RECONCILE, SETTLE), "ask_history"),
             (entry, {}, (RECONCILE, SETTLE), "ask_history"),
             (entry, {}, (RESEND, ANEW, SUBMIT_ANEW), "buy"),
             # A purchase on purpose was interrupted, and the answer from before it is still there.
-            (replace(entry, answer=FINE), {}, (PARK, RECONCILE, RESEND, FAILED_ANEW), "reuse"),
+            (replace(entry, answer=FINE), {}, (PARK, IN_TIME, RECONCILE, RESEND, FAILED_ANEW), "reuse"),
             (replace(entry, answer=FINE), {}, (ANEW,), "buy"),
             (replace(entry, answer=FINE), {}, (SETTLE,), "ask_history"),
             # A job is picked up before anything else is thought of.

@@ -80,13 +80,13 @@ def _failed(shop: Shop, rows: list[str], error: dict[str, str]) -> dict[str, Any
 
 
 @pytest.mark.parametrize("refresh", [False, "failed", True])
-@pytest.mark.parametrize("on_unknown", ["park", "reconcile", "resend"])
+@pytest.mark.parametrize("on_unknown", [None, "park", "reconcile", "resend"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_plan_is_right_to_the_item(
-    shop: Shop, settle_at_once: None, seed: int, on_unknown: str, refresh: Any
+    shop: Shop, settle_at_once: None, seed: int, on_unknown: str | None, refresh: Any
 ) -> None:
     _tell(shop, random.Random(f"{seed} {on_unknown} {refresh}"))
-    options = {"on_unknown": on_unknown, "refresh": refresh}
+    options = {"refresh": refresh} if on_unknown is None else {"on_unknown": on_unknown, "refresh": refresh}
     before = shop.paid()
     plan = shop.plan([*ROWS, *ROWS[:5]], **options)
     assert shop.paid() == before
