@@ -210,7 +210,7 @@ class ClassifyComponent(Component, Model, Resolvable):
         description="Where what was paid for is kept: the resource's store, another URL, or false.",
     )
     refresh: bool | Literal["failed"] = Field(default=False, description="Pay again for all, or for what failed.")
-    on_unknown: Literal["park", "reconcile", "resend"] = "park"
+    on_unknown: Literal["park", "reconcile", "resend"] | None = None
     budget: Annotated[BudgetFields | None, _verbatim(BudgetFields | None, "What a run may spend.")] = None
     policy: Annotated[PolicyFields | None, _verbatim(PolicyFields | None, "Who decides: act, flag, review.")] = None
     batch_size: int | None = None

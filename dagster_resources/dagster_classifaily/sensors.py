@@ -116,7 +116,9 @@ class Partitioning:
 
 def _partitions_of(target: Any) -> PartitionsDefinition[Any] | None:
     """Those of a job, an asset or the first of several that has some; None where that is not known yet."""
-    each: Iterable[Any] = target if isinstance(target, list | tuple | set | frozenset) else [target]
+    # Dagster's own selections are tuples, of a kind that refuses to be gone through.
+    several = isinstance(target, list | set | frozenset) or type(target) is tuple
+    each: Iterable[Any] = target if several else [target]
     return next((found for one in each if (found := getattr(one, "partitions_def", None)) is not None), None)
 
 

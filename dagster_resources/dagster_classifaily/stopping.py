@@ -143,16 +143,18 @@ async def uninterrupted(work: Awaitable[Any]) -> Any:
     inside.run(_guarded.set, True)
     task = asyncio.get_running_loop().create_task(_awaited(work), context=inside)
     with _signals.cancelling(task):
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if _signals.came:
-                raise DagsterExecutionInterruptedError from None
-            raise
+        return await task
 
 
 async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        if not _signals.came:
+            raise
+        interrupt: Any = DagsterExecutionInterruptedError()
+        interrupt.stats = getattr(error, "stats", None)
+    raise interrupt
 
 
 class _Signals:

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,20 @@ def run_all(namespace: dict[str, Any], **run_config: Any) -> int:
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: NAME.findall(text)[0])
-def test_a_snippet_of_the_readme(sandbox: Sandbox, snippet: str) -> None:
+def test_a_snippet_of_the_readme(
+    sandbox: Sandbox, snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "snippet"}
     exec(compile(snippet, "README.md", "exec"), namespace)
     assert re.findall(r"(?:from|import) (\S+)", snippet), "a snippet says where its names come from"
     if "s3://" in snippet or "@dg.definitions" in snippet:
         return  # needs a bucket, or a project: that it defines is all there is to see
-    if "FinishedJob" in snippet:
+    if "def test_" in snippet:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a literal key: it is the sandbox's
+            next(each for name, each in namespace.items() if name.startswith("test_"))()
+    elif "FinishedJob" in snippet:
         with ClassifailyClient() as client:
             told = {"job_id": str(client.submit("I was charged twice.", categories=["billing"]).id)}
         assert run_all(namespace, ops={"newest_label": {"config": told}}) == 2  # its own job, and the sensor's

@@ -125,6 +125,65 @@ def test_the_cursor_of_an_earlier_version_is_read_on(
     assert keys(result) == ["default:8:job.completed"]
 
 
+DAYS = dg.StaticPartitionsDefinition(["mon", "tue"])
+JOB_IDS = dg.DynamicPartitionsDefinition(name="job_ids")
+
+
+@dg.asset(partitions_def=JOB_IDS)
+def per_job() -> None: ...
+
+
+@dg.asset(partitions_def=dg.MultiPartitionsDefinition({"day": DAYS, "job": JOB_IDS}))
+def per_day_and_job() -> None: ...
+
+
+def test_a_run_of_a_partitioned_target_has_its_partition(tick: Tick, inbox: Inbox, sandbox: Sandbox) -> None:
+    arrive(inbox, "7", "8")
+    result = tick(build_webhook_sensor(target=[per_job], partition_key=lambda job: None if job.job_id == "8" else "j7"))
+    assert [each.partition_key for each in result.run_requests or ()] == ["j7"]
+    assert result.dynamic_partitions_requests == [JOB_IDS.build_add_request(["j7"])]
+    assert len(result.asset_events) == 2
+
+
+def test_a_new_dynamic_dimension_is_added(tick: Tick, inbox: Inbox, sandbox: Sandbox) -> None:
+    arrive(inbox, "7")
+
+    def key(job: FinishedJob) -> str:
+        return dg.MultiPartitionKey({"day": "mon", "job": job.job_id})
+
+    result = tick(build_webhook_sensor(target=per_day_and_job, partition_key=key))
+    assert result.dynamic_partitions_requests == [JOB_IDS.build_add_request(["7"])]
+
+
+def test_a_run_without_its_partition_is_not_launched(inbox: Inbox, sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="partition_key"):
+        build_webhook_sensor(target=[per_job])
+    arrive(inbox, "7")
+    by_name = build_webhook_sensor(target=dg.AssetSelection.assets(per_job))
+    resource = ClassifailyResource(webhook_store=f"sqlite:///{tmp_path / 'deliveries.db'}")
+    whole = dg.Definitions(assets=[per_job], sensors=[by_name], resources={"classifaily": resource})
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(
+            instance, resources={"classifaily": resource}, repository_def=whole.get_repository_def()
+        ) as context,
+        pytest.raises(ConfigurationError, match="partition_key"),
+    ):
+        by_name(context)
+
+
+@pytest.mark.parametrize("wrong", ["job.complete", ["job.started"], []])
+def test_an_event_that_is_never_sent_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="events"):
+        sensor(events=wrong)
+
+
+def test_only_what_ends_a_job_launches_a_run(tick: Tick, inbox: Inbox, sandbox: Sandbox) -> None:
+    arrive(inbox, "7", event="batch.progress")
+    arrive(inbox, "8", event="batch.failed")
+    assert keys(tick(sensor(events="*"))) == ["default:8:batch.failed"]
+
+
 def test_a_redrive_is_a_run_of_its_own(tick: Tick, inbox: Inbox, sandbox: Sandbox) -> None:
     arrive(inbox, "7")
     tick(sensor())
