@@ -8,6 +8,7 @@ too long is hung up on, because behind a proxy the kernel never notices that a c
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import select
@@ -38,6 +39,7 @@ OURS: Mapping[str, str] = {"synchronous_commit": "on", "lock_timeout": LOCK_TIME
 _SETTING = re.compile(r"(?:-c\s*|--)([\w.-]+)=((?:\\.|[^\s\\])*)(?:\s+|$)")
 _UNSET = "synchronous_commit"
 _READ, _WRITE = 1, 2  # psycopg's words for what it waits for, and for what came
+_TIMED = "timeout" in inspect.signature(psycopg.Connection.wait).parameters
 _EVENTS = {_READ: select.POLLIN, _WRITE: select.POLLOUT, _READ | _WRITE: select.POLLIN | select.POLLOUT}
 
 
@@ -154,6 +156,13 @@ class PatientConnection(psycopg.Connection[Any]):
         """See psycopg, whose own wait cannot be told to end."""
         if args or kwargs:
             return super().wait(gen, *args, **kwargs)
+        if _TIMED:  # in C
+            try:
+                return super().wait(gen, timeout=self.patience)
+            except psycopg.OperationalError as error:
+                if type(error).__name__ != "_WaitTimeout":
+                    raise
+            raise _silence(self)
         try:
             want = next(gen)
             while True:
