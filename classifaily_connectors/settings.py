@@ -10,7 +10,6 @@ import ipaddress
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -24,7 +23,6 @@ OTHER_BASE_URL = "https://classifaily.com/api/v1"
 BASE_URL_HINT = f"The API is documented at {BASE_URL} and at {OTHER_BASE_URL}: check base_url or CLASSIFAILY_BASE_URL"
 KEY_VARIABLES = ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY")
 KEY_PREFIX = "cai_live_"
-STORE_FILE = "classifaily.db"
 MAX_TIMEOUT = 1e9
 """Seconds: sockets overflow a little above."""
 
@@ -134,13 +132,6 @@ def checked_base_url(url: str) -> str:
     if path is not None and parts.path != path:
         raise ConfigurationError(f"base_url has another path than the API: it is {parts.scheme}://{host}{path}")
     return trimmed
-
-
-def store_url(given: str | None, folder: str | os.PathLike[str]) -> str:
-    """Where the ledger and the deliveries are: `given`, else CLASSIFAILY_STORE_URL, else a SQLite file in `folder`."""
-    if named := given or os.environ.get("CLASSIFAILY_STORE_URL"):
-        return named
-    return f"sqlite:///{Path(folder).expanduser().absolute() / STORE_FILE}"
 
 
 def is_loopback(host: str) -> bool:

@@ -5,23 +5,18 @@ The law of this file: a ledger that ends with the run is never taken in silence,
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster import EnvVar
 from dagster._config.field_utils import IntEnvVar
 
 from classifaily_connectors.errors import ConfigurationError
-from classifaily_connectors.settings import store_url
 from dagster_classifaily.steps import current_step
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-_TEMPORARY_HOME = ".tmp_dagster_home_"
-"""How the folder begins that `dagster` and `dg` make and remove where DAGSTER_HOME is not set."""
 _CURE = "Set CLASSIFAILY_STORE_URL (or store_url) to a database that lasts, such as postgresql+psycopg://…"
 _LOCAL_LAUNCHERS = ("DefaultRunLauncher", "SyncInMemoryRunLauncher")
 _LOCAL_EXECUTORS = ("in_process", "multiprocess", "multi_or_in_process_executor", "execute_in_process_executor")
@@ -42,27 +37,16 @@ def setting_of(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Storage:
-    """What is known of the Dagster that runs: its `folder`, whether that is `temporary`, and what starts its runs."""
+class Launching:
+    """What starts the runs of the Dagster that runs; empty where they are on its own machine."""
 
-    folder: str | None = None
-    temporary: bool = True
     launcher: str = ""
 
     @classmethod
-    def of(cls, instance: DagsterInstance) -> Storage:
-        """The storage of this instance."""
-        folder = instance.storage_directory()
-        temporary = instance.is_ephemeral or any(each.startswith(_TEMPORARY_HOME) for each in Path(folder).parts)
+    def of(cls, instance: DagsterInstance) -> Launching:
+        """That of this instance."""
         launcher = "" if instance.is_ephemeral else type(instance.run_launcher).__name__
-        return cls(folder, temporary, launcher if launcher not in _LOCAL_LAUNCHERS else "")
-
-    def ledger(self, given: str | None) -> str:
-        """The URL of the ledger: `given`, CLASSIFAILY_STORE_URL, a file in a Dagster storage that lasts, or the one
-        of the machine's user, which the command line has too."""
-        if self.folder is not None and not self.temporary:
-            return store_url(given, self.folder)
-        return given or os.environ.get("CLASSIFAILY_STORE_URL") or _of_the_user()
+        return cls(launcher if launcher not in _LOCAL_LAUNCHERS else "")
 
     def doubt(self, ledger: str) -> str | None:
         """Why the next run may not find this ledger, and so pays again; None when it will."""
@@ -85,8 +69,3 @@ def _remote_executor() -> str:
         return ""
     executor = step.job_def.executor_def
     return "" if executor.name in _LOCAL_EXECUTORS else f"the executor {executor.name}"
-
-
-def _of_the_user() -> str:
-    folder = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "classifaily"
-    return f"sqlite:///{folder.expanduser().absolute() / 'ledger.db'}"

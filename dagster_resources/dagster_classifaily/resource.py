@@ -17,7 +17,8 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from classifaily_connectors.loops import LoopClients
 from classifaily_connectors.redaction import shown_url
-from dagster_classifaily.ledgers import Storage, setting_of
+from classifaily_connectors.store.address import default_store
+from dagster_classifaily.ledgers import Launching, setting_of
 from dagster_classifaily.operations import Operations
 from dagster_classifaily.stopping import RunWatch
 from dagster_classifaily.usage import Meter
@@ -65,7 +66,7 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
         repr=False,
         json_schema_extra={"dagster__is_secret": True},
         description="The database with what was paid for and what was delivered: sqlite:///… on one machine,"
-        " postgresql+psycopg://… for many. Default: CLASSIFAILY_STORE_URL, else a file in Dagster's storage.",
+        " postgresql+psycopg://… for many. Default: CLASSIFAILY_STORE_URL, else a file in the user's state folder.",
     )
     webhook_store: str | None = Field(
         default=None,
@@ -75,7 +76,7 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
         " (https://…/classifaily/webhooks), which needs CLASSIFAILY_WEBHOOK_SECRET.",
     )
 
-    _storage: Storage = PrivateAttr(default_factory=Storage)
+    _launching: Launching = PrivateAttr(default_factory=Launching)
     _watch: RunWatch | None = PrivateAttr(default=None)
     _meter: Meter = PrivateAttr(default_factory=Meter)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
@@ -131,10 +132,10 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
     def store(self) -> str:
         """The URL of the database with what was paid for and what was delivered; it may hold a password.
 
-        `store_url`, else CLASSIFAILY_STORE_URL, else `classifaily.db` in the storage of DAGSTER_HOME; where that is
-        not set, the ledger that the machine's user has for the command line.
+        `store_url`, else CLASSIFAILY_STORE_URL, else the ledger that the machine's user has for the command line and
+        other platforms.
         """
-        return self._storage.ledger(setting_of(self.store_url))
+        return default_store(setting_of(self.store_url))
 
     @property
     def deliveries(self) -> str:
@@ -153,7 +154,7 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
         if isinstance(ledger, str):
             log = get_dagster_logger("classifaily")
             log.info("what is paid for is kept in the ledger %s", shown_url(ledger))
-            if doubt := self._storage.doubt(ledger):
+            if doubt := self._launching.doubt(ledger):
                 log.warning("%s", doubt)
         return {**options, "ledger": False if ledger is None else ledger}
 
@@ -175,9 +176,9 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
         return super().get_resource_definition()
 
     def setup_for_execution(self, context: InitResourceContext) -> None:
-        """Remember where Dagster keeps things, and which run this is."""
+        """Remember what starts the runs, and which run this is."""
         if (instance := context.instance) is not None:
-            self._storage = Storage.of(instance)
+            self._launching = Launching.of(instance)
             if (run := context.run) is not None:
                 self._watch = RunWatch(instance, run.run_id)
 

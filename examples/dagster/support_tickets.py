@@ -1,7 +1,7 @@
 """Label a table of support tickets: one asset, from a file to a file, each distinct ticket paid once.
 
-Run it: `dagster asset materialize -f support_tickets.py --select labelled_tickets`, with CLASSIFAILY_KEY set. With
-DAGSTER_HOME set too, the ledger lasts, and a second run pays nothing.
+Run it: `dagster asset materialize -f support_tickets.py --select labelled_tickets`, with CLASSIFAILY_KEY set. A
+second run pays nothing: the ledger is the user's own, with DAGSTER_HOME or without.
 """
 
 import json

@@ -64,7 +64,7 @@ def test_a_rerun_bills_nothing_and_the_ui_shows_it(run: Run, sandbox: Sandbox, d
     assert sandbox.bill().charged == 2
     assert (told(first)["billed"], told(first)["reused"]) == (2, 0)
     assert (told(second)["billed"], told(second)["reused"], told(second)["duplicate"]) == (0, 3, 0)
-    assert (dagster_home / "storage" / "classifaily.db").is_file()
+    assert (dagster_home.parent / "state" / "classifaily" / "ledger.db").is_file()
 
 
 def test_numbers_are_metadata_to_plot(run: Run) -> None:
