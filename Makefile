@@ -54,7 +54,7 @@ COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 
 lock:  ## pin and hash every environment anew
 	@test -x $(UV) || ($(PYTHON) -m venv --clear .venvs/tools && $(TOOLS)/pip install --quiet uv)
 	$(COMPILE) requirements/tools.in -o requirements/tools.txt
-	$(COMPILE) pyproject.toml --extra sandbox --extra cli --extra store --extra webhooks --extra postgres --extra frames --extra otel requirements/core.in requirements/test.in -o requirements/core.txt
+	$(COMPILE) pyproject.toml --extra sandbox --extra cli --extra store --extra webhooks --extra postgres --extra frames --extra excel --extra otel requirements/core.in requirements/test.in -o requirements/core.txt
 	for home in $(HOMES); do \
 	  $(COMPILE) pyproject.toml --extra $$home --extra sandbox --extra store --extra frames requirements/$$home.in requirements/test.in \
 	    -o requirements/$$home.txt; done

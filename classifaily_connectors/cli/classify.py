@@ -14,6 +14,7 @@ from classifaily_connectors.cli import summary
 from classifaily_connectors.cli.common import BaseUrl, Json, LedgerPlace, console, ledger_url, open_client, print_json
 from classifaily_connectors.cli.failing import DONE, TROUBLE, UNCOVERED
 from classifaily_connectors.cli.stopping import Stopping
+from classifaily_connectors.cli.streams import STREAM, spooled
 from classifaily_connectors.errors import UnsettledRowsError
 from classifaily_connectors.tables.report import summary as table_summary
 from classifaily_connectors.taxonomy import CategoryLike, is_file_name, refuse
@@ -63,13 +64,22 @@ _READ, _ASK, _SPEND, _ROUTE = "What is read", "What is asked", "What it may cost
 
 
 def classify(
-    file: Annotated[str, typer.Argument(help="CSV, TSV, JSONL or Parquet, perhaps .gz, .bz2, .xz, .zst; path or URL.")],
+    file: Annotated[
+        str, typer.Argument(help="CSV, TSV, JSONL, JSON, Excel or Parquet; path, URL, folder, pattern, or - for stdin.")
+    ],
     *,
     text: Annotated[str | None, typer.Option(help="Column to classify.", rich_help_panel=_READ)] = None,
     template: Annotated[
         str | None, typer.Option(help="Joins columns: 'Subject: {subject}\\n\\n{body}'.", rich_help_panel=_READ)
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="Labelled table; path or URL.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Labelled table; path, URL, or - for stdout.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl, json, xlsx, parquet; else by name.", rich_help_panel=_READ)
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a CSV; else UTF-8.", rich_help_panel=_READ)] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Of a CSV: one character, or tab; else as line 1 shows.", rich_help_panel=_READ)
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would cost, and spend nothing.")] = False,
     categories: Annotated[
         list[str] | None,
@@ -159,6 +169,9 @@ def classify(
         "explain": explain,
         "identity": identity,
         "media_folder": media_folder,
+        "format": format,
+        "encoding": encoding,
+        "delimiter": delimiter,
         "id_column": id_column,
         "on_invalid": on_invalid.value,
         "ledger": store if store is not None else False,
@@ -169,9 +182,11 @@ def classify(
         "concurrency": concurrency,
         "policy": ConfidencePolicy(act=act, review=min(review, act)),
     }
-    with Stopping(), open_client(base_url) as client:
+    if out == STREAM and as_json:
+        raise refuse("--json and --out - both write to standard output: choose one")
+    with Stopping(), spooled(file, out, format) as (source, target), open_client(base_url) as client:
         if plan:
-            planned = plan_table(client, file, **options)
+            planned = plan_table(client, source, **options)
             if as_json:
                 print_json(summary.plan_json(planned))
             else:
@@ -184,8 +199,8 @@ def classify(
             try:
                 result = classify_table(
                     client,
-                    file,
-                    output=out,
+                    source,
+                    output=target,
                     prefix=prefix,
                     max_error_ratio=max_error_ratio,
                     budget=budget,
@@ -197,7 +212,7 @@ def classify(
     if as_json:
         print_json(table_summary(result))
     else:
-        summary.show(console(), result)
+        summary.show(console(stderr=out == STREAM), result)
     raise typer.Exit(summary.exit_code(result.stats))
 
 

@@ -53,9 +53,9 @@ def open_client(base_url: str | None) -> ClassifailyClient:
     return ClassifailyClient(base_url=base_url, application="cli")
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Where results go."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)
 
 
 def print_json(value: Any) -> None:

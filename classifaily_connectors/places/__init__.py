@@ -9,6 +9,7 @@ from classifaily_connectors.places.addresses import Address, ObjectPath, is_addr
 from classifaily_connectors.places.base import Place, Produce, need
 from classifaily_connectors.places.local import LocalPlace
 from classifaily_connectors.places.remote import RemotePlace, object_version
+from classifaily_connectors.places.several import files_at
 
 __all__ = [
     "Address",
@@ -17,6 +18,7 @@ __all__ = [
     "Place",
     "Produce",
     "RemotePlace",
+    "files_at",
     "is_address",
     "need",
     "object_version",

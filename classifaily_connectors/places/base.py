@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Produce = Callable[[IO[bytes]], None]
 
 
-def need(module: str) -> ModuleType:
+def need(module: str, extra: str = "frames") -> ModuleType:
     """The module of an extra.
 
     Raises ImportError with the command that installs it.
@@ -27,7 +27,7 @@ def need(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-    raise ImportError(f"this table needs {module}: pip install 'classifaily-connectors[frames]'", name=module)
+    raise ImportError(f"this table needs {module}: pip install 'classifaily-connectors[{extra}]'", name=module)
 
 
 class Place(ABC):

@@ -23,7 +23,7 @@ from classifaily_connectors.taxonomy import refuse
 
 RENEWED, EXPIRES = 20.0, 90.0
 """Seconds between two renewals of a run's note, and until the note of a run that was killed no longer counts."""
-_WEB = ("http", "https")
+WEB = ("http", "https")
 _PATTERN = frozenset("*?[")
 _ETAGS = ("ETag", "etag", "md5Hash", "content_md5", "sha256", "checksum")
 _MODIFIED = (
@@ -56,7 +56,7 @@ class RemotePlace(Place):
     @property
     def _plain(self) -> str:
         """The path without what may be secret: of a web address, its login and all behind the path."""
-        if self.scheme not in _WEB:
+        if self.scheme not in WEB:
             return self.path.removeprefix(f"{self.scheme}:").lstrip("/")
         address = self.path.partition("://")[2] or self.path
         host, slash, path = address.partition("#")[0].partition("?")[0].partition("/")

@@ -150,6 +150,20 @@ class JsonlEncoder(TextEncoder):
         )
 
 
+class JsonEncoder(JsonlEncoder):
+    """An array of objects: parts are lines, and the whole puts brackets round them."""
+
+    def whole(self, parts: Iterable[Place], file: IO[bytes]) -> None:
+        file.write(b"[")
+        before = b"\n"
+        for place in parts:
+            with place.open() as part:
+                for line in part:
+                    file.write(before + line.rstrip(b"\n"))
+                    before = b",\n"
+        file.write(b"\n]\n")
+
+
 def _line(text: str) -> bytes:
     # Half a surrogate pair can only be carried escaped, and the escape is JSON's own.
     return text.encode("utf-8", "backslashreplace") + b"\n"
@@ -247,6 +261,12 @@ def encoder(table: Table, output: Format, shape: Shape) -> Encoder:
         return ParquetEncoder(table, shape)
     if output.kind == "jsonl":
         return JsonlEncoder(table, shape)
+    if output.kind == "json":
+        return JsonEncoder(table, shape)
+    if output.kind == "xlsx":
+        from classifaily_connectors.tables.workbooks import WorkbookEncoder  # openpyxl's, and hardly ever needed
+
+        return WorkbookEncoder(table, shape)
     alike = isinstance(table, CsvTable) and table.format.suffix == output.suffix
     delimiter = table.delimiter if alike and isinstance(table, CsvTable) else "\t" if output.suffix == "tsv" else ","
     return CsvEncoder(table, shape, delimiter)

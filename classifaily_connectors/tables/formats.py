@@ -17,10 +17,15 @@ from typing import IO, Any, Literal, cast
 from classifaily_connectors.places import need
 from classifaily_connectors.taxonomy import refuse
 
-Kind = Literal["csv", "jsonl", "parquet"]
+Kind = Literal["csv", "jsonl", "json", "parquet", "xlsx"]
 _KINDS: dict[str, Kind] = {
-    "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet",
+    "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet",
+    "pq": "parquet", "xlsx": "xlsx", "xlsm": "xlsx",
 }  # fmt: skip
+_HINT = (
+    "name it .csv, .tsv, .jsonl, .json, .xlsx or .parquet, perhaps with .gz, .bz2, .xz or .zst, or say with format= "
+    "what it is"
+)
 _COMPRESSIONS = ("gz", "bz2", "xz", "zst")
 
 
@@ -45,8 +50,8 @@ class Format:
             yield plain
 
 
-def format_of(name: str, role: str) -> Format:
-    """The format that `name` ends in.
+def format_of(name: str, role: str, *, given: str | None = None, otherwise: str | None = None) -> Format:
+    """The format that `name` ends in; `given` counts more than the name, `otherwise` where the name says nothing.
 
     Raises InvalidRequestError naming `role` (source or output) for an ending that says nothing.
     """
@@ -54,11 +59,17 @@ def format_of(name: str, role: str) -> Format:
     compression = suffix if suffix in _COMPRESSIONS else None
     if compression:
         suffix = stem.rpartition(".")[2]
+    said = given or (otherwise if suffix not in _KINDS else None)
+    if said is not None:
+        suffix = said.lower().lstrip(".")
+        if suffix not in _KINDS:
+            raise refuse(f"format is {said!r}; it must be one of {', '.join(_KINDS)}")
     kind = _KINDS.get(suffix)
     if kind is None:
-        raise refuse(f"{role} {name!r}: name it .csv, .tsv, .jsonl or .parquet, perhaps with .gz, .bz2, .xz or .zst")
-    if kind == "parquet" and compression:
-        raise refuse(f"{role} {name!r}: Parquet is compressed inside: leave .{compression} out")
+        hint = "open it and save it as .xlsx or .csv" if suffix in ("xls", "xlsb", "ods") else _HINT
+        raise refuse(f"{role} {name!r}: {hint}")
+    if kind in ("parquet", "xlsx") and compression:
+        raise refuse(f"{role} {name!r}: .{suffix} is compressed inside: leave .{compression} out")
     return Format(kind, suffix, compression)
 
 

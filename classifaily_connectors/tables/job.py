@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter, deque
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from classifaily_connectors.bulk.axes import AxesRow
 from classifaily_connectors.bulk.prepare import RunOptions, known
@@ -20,25 +20,25 @@ from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.identity import Resolver
 from classifaily_connectors.places import Address, Place, is_address, place_of
 from classifaily_connectors.routing import ConfidencePolicy
-from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
+from classifaily_connectors.tables.arrowtables import FrameTable
 from classifaily_connectors.tables.checking import OnInvalid, Wanted
 from classifaily_connectors.tables.encoders import encoder
 from classifaily_connectors.tables.endings import TableResult, check_ending
 from classifaily_connectors.tables.feeding import IDENTITY, AsyncFeed, Feed, Span
+from classifaily_connectors.tables.folders import FolderTable
 from classifaily_connectors.tables.formats import Format, format_of
+from classifaily_connectors.tables.opening import Reading, open_table
 from classifaily_connectors.tables.parts import Parts
-from classifaily_connectors.tables.pipes import read_once
 from classifaily_connectors.tables.records import RecordTable
 from classifaily_connectors.tables.shape import Answer, Shape
 from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink
 from classifaily_connectors.tables.surveying import Survey
-from classifaily_connectors.tables.textfiles import CsvTable, JsonlTable
 from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.progress import BulkStats
     from classifaily_connectors.models import Schema
-    from classifaily_connectors.tables.chunks import Chunk, Table
+    from classifaily_connectors.tables.chunks import Chunk
     from classifaily_connectors.taxonomy import CategorySet
 
 Source = Any
@@ -53,6 +53,13 @@ class TableOptions(RunOptions, total=False):
     schema: int | str | Schema | None
     axes: Mapping[str, CategorySet] | None
     media_folder: Address | None
+    format: str | None
+    encoding: str | None
+    delimiter: str | None
+
+
+_OUR_OWN = ("media_folder", "format", "encoding", "delimiter")
+"""The options of a table that are none of a run's."""
 
 
 class Labelling(TypedDict):
@@ -103,9 +110,9 @@ class TableJob:
         self.format: Format | None = None
         if labelling["output"] is not None:
             self.output = place_of(labelling["output"])
-            self.format = format_of(self.output.base, "output")
+            self.format = format_of(self.output.base, "output", otherwise=options.get("format"))
             self.output = self.output.resolved()  # two links to one file are one output
-        self.table = open_table(source, filed=self.output is not None)
+        self.table = open_table(source, Reading.of(options), filed=self.output is not None)
         self._encoder = None if self.format is None else encoder(self.table, self.format, self.shape)
         self.looked = Survey(self.table, self.wanted, self.on_invalid, self.shape, self._encoder)
         if is_address(source):
@@ -120,8 +127,14 @@ class TableJob:
         self._resumable = False
 
     def _refuse_overwriting(self, source: Place) -> None:
-        if self.output is not None and source.is_same(self.output):
+        if self.output is None:
+            return
+        if source.is_same(self.output):
             raise refuse(f"output {self.output.name} is the source itself: choose another name")
+        if isinstance(self.table, FolderTable) and (self.output.is_inside(source) or self.table.holds(self.output)):
+            raise refuse(
+                f"output {self.output.name} would be read as part of {source.name} next time: put it elsewhere"
+            )
 
     @property
     def media(self) -> bool:
@@ -212,7 +225,7 @@ class TableJob:
 
     def ask(self, client: Any, rows: Iterable[object] | AsyncIterable[object]) -> Any:
         """The run of either client over these rows of the table."""
-        many: dict[str, Any] = {name: value for name, value in self.options.items() if name != "media_folder"}
+        many: dict[str, Any] = {name: value for name, value in self.options.items() if name not in _OUR_OWN}
         many["template"] = self.wanted.template
         if self.wanted.template is None and self.wanted.identity is not None:
             many["identity"] = IDENTITY
@@ -322,28 +335,6 @@ class TableJob:
         kept_so = self.options.get("on_unknown") == "park"
         check_ending(result, self.ratio, parked=kept_so, remembered=self._remembered, axes=bool(self.axes))
         return result
-
-
-def open_table(source: Source, *, filed: bool = False) -> Table:
-    """The table behind a path or URL, a data frame, or an iterable of mappings; `filed` if it is to end in a file.
-
-    Raises InvalidRequestError when it is none of them, or cannot be read.
-    """
-    if is_address(source):
-        place = place_of(source)
-        format = format_of(place.base, "source")
-        place = read_once(place)
-        if format.kind == "parquet":
-            return ParquetTable(place)
-        return CsvTable(place, format) if format.kind == "csv" else JsonlTable(place, format)
-    if isinstance(source, AsyncIterable | Mapping | bytes):
-        given = type(cast("object", source)).__name__
-        raise refuse(f"source is a {given}: pass a path, a data frame, or a list of dicts")
-    kind = cast("type[object]", type(source))
-    framed = hasattr(kind, "columns") or hasattr(kind, "column_names")
-    if isinstance(source, Iterable) and not framed:
-        return RecordTable(cast("Iterable[object]", source))
-    return FrameTable(source, filed=filed)
 
 
 def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:

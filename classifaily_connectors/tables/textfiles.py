@@ -34,7 +34,9 @@ _MARK = b"\xef\xbb\xbf"
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 
 
-class _FileTable(Table):
+class FileTable(Table):
+    """A table in one file."""
+
     def __init__(self, place: Place, format: Format) -> None:
         self.place, self.format = place, format
         self.name = place.name
@@ -86,21 +88,24 @@ class CsvChunk(Chunk):
         return f"line {self.lines[offset]}"
 
 
-class CsvTable(_FileTable):
+class CsvTable(FileTable):
     """A CSV file: UTF-8 (or UTF-16 that says so), a header line, and a comma, semicolon, tab or bar between the cells
     (as the header shows)."""
 
-    def __init__(self, place: Place, format: Format) -> None:
+    def __init__(
+        self, place: Place, format: Format, *, encoding: str | None = None, delimiter: str | None = None
+    ) -> None:
         super().__init__(place, format)
         # The limit is the whole process's and 128 KiB by default: a long email with its attachments is longer.
         csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
+        self._given = encoding is not None
         with self._plain() as plain:
-            self._encoding = encoding_of(plain.read(2))
+            self._encoding = encoding or encoding_of(plain.read(2))
         with self._text() as text:
             first = text.readline()
             self._declared = declared_delimiter(first)
             header = text.readline() if self._declared else first
-        self.delimiter = self._declared or ("\t" if format.suffix == "tsv" else delimiter_of(header))
+        self.delimiter = delimiter or self._declared or ("\t" if format.suffix == "tsv" else delimiter_of(header))
         head = next(self._records(), None)
         if head is None:
             raise refuse(f"{self.name} is empty: a header line and rows are needed")
@@ -167,6 +172,8 @@ class CsvTable(_FileTable):
             self._not_decoded()
 
     def _not_decoded(self) -> NoReturn:
+        if self._given:
+            raise refuse(f"{self.name} is not in the encoding {self._encoding}")
         if self._encoding == "utf-16":
             raise refuse(f"{self.name} begins as UTF-16 and is none further on: save the file as UTF-8")
         with self._plain() as plain:
@@ -174,7 +181,7 @@ class CsvTable(_FileTable):
         raise refuse(where)
 
 
-class JsonlTable(_FileTable):
+class JsonlTable(FileTable):
     """One JSON object a line; a key that is absent is null. Columns are those of all lines."""
 
     def __init__(self, place: Place, format: Format) -> None:
@@ -197,14 +204,16 @@ class JsonlTable(_FileTable):
     def widened(self) -> bool:
         return self._types.widened
 
+    def _lines(self, plain: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+        """The objects' texts, and the number of each, from 1."""
+        return ((number, line) for number, line in enumerate(plain, 1) if not line.isspace())
+
     def chunks(self) -> Iterator[Chunk]:
         start, rows, lines, raw = 0, list[Mapping[str, Any]](), list[int](), list[bytes | None]()
         faults: dict[int, str] = {}
         reader = _Reader()
         with self._plain() as plain:
-            for number, line in enumerate(plain, 1):
-                if line.isspace():
-                    continue
+            for number, line in self._lines(plain):
                 row = reader.object(line)
                 if isinstance(row, str):
                     faults[len(rows)] = row

@@ -44,7 +44,7 @@ def data_version_of(result: TableResult) -> DataVersion | None:
     The table is read once more for it. None where it cannot be.
     """
     from classifaily_connectors.bulk.rows import COLUMNS
-    from classifaily_connectors.tables.job import open_table
+    from classifaily_connectors.tables.opening import open_table
 
     theirs = result.columns[: len(result.columns) - len(result.added)]
     kept = [name for place, name in enumerate(result.added) if COLUMNS[place % len(COLUMNS)] not in _OF_THE_RUN]

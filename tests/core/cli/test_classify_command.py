@@ -80,7 +80,7 @@ def test_template_and_policy(run: Any, tickets: Path, tmp_path: Path) -> None:
 WRONG = {
     "no output": (("--text", "body"), "--out is missing"),
     "column": (("--text", "bdy", "-o", "x.csv"), "tickets.csv: column 'bdy' is missing; it has id, body"),
-    "ending": (("--text", "body", "-o", "x.xls"), "output 'x.xls': name it .csv"),
+    "ending": (("--text", "body", "-o", "x.xls"), "output 'x.xls': open it and save it as .xlsx or .csv"),
     "categories": (("--text", "body", "-o", "x.csv", "--categories", "@none.json"), "none.json: No such file"),
     "policy": ((*ASK, "-o", "x.csv", "--act", "7"), "act is 7.0"),
     "ledger": ((*ASK, "-o", "x.csv", "--ledger", "mysql://x"), "the store URL must start with"),
@@ -183,3 +183,26 @@ def test_interrupted(line: list[str], environment: dict[str, str], sandbox: Sand
     assert process.returncode == 130
     assert "run the same command again" in err
     assert "Traceback" not in err
+
+
+def test_standard_input_and_output(line: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    """`-` is either; what people read goes to standard error then."""
+    command = [
+        *line,
+        "classify",
+        "-",
+        "--format",
+        "jsonl",
+        "--text",
+        "body",
+        "--categories",
+        "billing,technical",
+        "-o",
+        "-",
+    ]
+    where: dict[str, Any] = {"env": environment, "cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, input='{"body": "I was charged twice"}\n', **where)
+    assert json.loads(done.stdout)["label"] == "billing"
+    assert "1 billed" in done.stderr
+    refused = subprocess.run([*command, "--json"], check=False, **where)
+    assert (refused.returncode, "choose one" in refused.stderr) == (2, True)

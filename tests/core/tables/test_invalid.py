@@ -119,9 +119,9 @@ def test_frames(refused: Refused) -> None:
 
 def test_places(refused: Refused, tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent.csv")
-    assert "name it .csv, .tsv, .jsonl or .parquet" in refused(put(tmp_path / "in.xlsx", "x"))
+    assert "name it .csv, .tsv, .jsonl, .json, .xlsx or .parquet" in refused(put(tmp_path / "in.docx", "x"))
     good = put(tmp_path / "in.csv", "id,body\n1,a\n")
-    assert "output 'out.xlsx': name it" in refused(good, output=tmp_path / "out.xlsx")
+    assert "output 'out.docx': name it" in refused(good, output=tmp_path / "out.docx")
     assert "is the source itself" in refused(good, output=good)
     assert "max_error_ratio is 2" in refused(good, max_error_ratio=2)
     assert "on_invalid is 'no'" in refused(good, on_invalid="no")
