@@ -10,7 +10,7 @@ import pytest
 from classifaily_connectors import ConfigurationError
 from classifaily_connectors.sandbox import Sandbox
 from dagster_classifaily import ClassifailyResource, Table, classify_asset
-from dagster_classifaily.ledgers import Storage
+from dagster_classifaily.ledgers import Launching
 
 TEAMS = ["billing", "technical"]
 ROWS = [{"body": "I was charged twice."}]
@@ -150,7 +150,7 @@ def test_a_run_that_dagster_starts_again_does_not_pay_anew(sandbox: Sandbox) -> 
 
 def test_a_ledger_that_ends_with_the_run_is_doubted() -> None:
     here, gone = "sqlite:////srv/ledger.db", "sqlite:////tmp/ledger.db"
-    assert Storage("/srv", temporary=False).doubt(here) is None
-    assert "K8sRunLauncher" in str(Storage("/srv", temporary=False, launcher="K8sRunLauncher").doubt(here))
-    assert "temporary" in str(Storage("/srv", temporary=False).doubt(gone))
-    assert Storage("/srv", launcher="K8sRunLauncher").doubt("postgresql+psycopg://db/ledger") is None
+    assert Launching().doubt(here) is None
+    assert "K8sRunLauncher" in str(Launching(launcher="K8sRunLauncher").doubt(here))
+    assert "temporary" in str(Launching().doubt(gone))
+    assert Launching(launcher="K8sRunLauncher").doubt("postgresql+psycopg://db/ledger") is None
