@@ -108,7 +108,24 @@ def _checked_key(given: SecretStr | None) -> ApiKey:
 
 
 def checked_base_url(url: str) -> str:
-    """`url` without its trailing slash.
+    """`url`, the API's, without its trailing slash.
+
+    Raises ConfigurationError for what `checked_address` refuses, and for the address of an endpoint or another page.
+    """
+    trimmed = checked_address(url)
+    if trimmed.endswith(_ENDPOINTS):
+        raise ConfigurationError(f"base_url ends in an endpoint: leave out /{trimmed.rpartition('/')[2]}")
+    parts = urlsplit(trimmed)
+    path = _DOCUMENTED.get(parts.hostname or "")
+    if path is not None and parts.path != path:
+        raise ConfigurationError(
+            f"base_url has another path than the API: it is {parts.scheme}://{parts.hostname}{path}"
+        )
+    return trimmed
+
+
+def checked_address(url: str) -> str:
+    """`url`, the API's or a receiver's, without its trailing slash.
 
     Raises ConfigurationError unless it is https (http on loopback) with a host and without user, query or fragment.
     """
@@ -126,11 +143,6 @@ def checked_base_url(url: str) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         shown = _redacted(host)
         raise ConfigurationError(f"base_url must be https: the key would cross the network in the clear to {shown}")
-    if trimmed.endswith(_ENDPOINTS):
-        raise ConfigurationError(f"base_url ends in an endpoint: leave out /{trimmed.rpartition('/')[2]}")
-    path = _DOCUMENTED.get(host)
-    if path is not None and parts.path != path:
-        raise ConfigurationError(f"base_url has another path than the API: it is {parts.scheme}://{host}{path}")
     return trimmed
 
 

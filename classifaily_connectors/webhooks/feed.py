@@ -17,7 +17,7 @@ from classifaily_connectors.models import as_list, as_map
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Send
-from classifaily_connectors.settings import ApiKey, Settings, as_secret, checked_base_url
+from classifaily_connectors.settings import ApiKey, Settings, as_secret, checked_address
 from classifaily_connectors.store.delivery import Delivery, FeedEnd
 from classifaily_connectors.store.source import checked_source
 from classifaily_connectors.transport import SyncTransport
@@ -126,7 +126,7 @@ def feed_settings(store: str, source: str, secret: str | SecretStr | None) -> Se
     """The address of a receiver's feed, and the token that opens it."""
     from classifaily_connectors.webhooks.secrets import Secrets, feed_token
 
-    address, source = checked_base_url(store), checked_source(source)
+    address, source = checked_address(store), checked_source(source)
     found = as_secret(secret) or next(iter(Secrets().of(source)), None)
     if found is None:
         raise ConfigurationError(f"the feed of source {source!r} needs its webhook secret: CLASSIFAILY_WEBHOOK_SECRET")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from classifaily_connectors.models import as_map
-from classifaily_connectors.settings import checked_base_url
+from classifaily_connectors.settings import checked_address
 from classifaily_connectors.webhooks.receiver import PATH
 
 _TIMEOUT = 15.0
@@ -43,7 +43,7 @@ class Health:
 
 def health_address(url: str) -> str:
     """The address of the health page of the receiver at `url`, which may end in a source."""
-    address = checked_base_url(url)
+    address = checked_address(url)
     before, found, _source = address.partition(PATH)
     if found:
         return f"{before}{PATH}/-/health"

@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from classifaily_connectors.settings import checked_base_url
+from classifaily_connectors.settings import checked_address
 from classifaily_connectors.webhooks.signature import sign
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Pong:
 
 def ping(url: str, secret: SecretStr) -> Pong:
     """Deliver a ping to `url`. Raises ConfigurationError unless it is https (http on loopback)."""
-    address = checked_base_url(url)
+    address = checked_address(url)
     id = f"ping_{secrets.token_hex(8)}"
     body = json.dumps({"event": EVENT, "id": id, "result": None}).encode()
     headers = {"Content-Type": "application/json", "X-ClassifAIly-Signature": sign(body, secret)}
