@@ -68,11 +68,8 @@ class Operations:
         @property
         def deliveries(self) -> str: ...  # noqa: D102
 
-        @property
-        def _meter(self) -> Meter: ...
-
-        @property
-        def _watch(self) -> RunWatch | None: ...
+        _meter: Meter
+        _watch: RunWatch | None
 
         def _with_ledger(self, options: ClassifyTableOptions) -> ClassifyTableOptions: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dagster import DagsterError, MultiPartitionKey, MultiPartitionsDefinition
 
@@ -44,7 +44,7 @@ def check_partitioned(path: Any, partitions: PartitionsDefinition[Any] | None, n
         return
     if not isinstance(path, str | os.PathLike):
         raise ConfigurationError(f"with partitions, {name} must be a path or a URL: it is different for each")
-    text, wanted = os.fspath(path), _placeholders(partitions)
+    text, wanted = os.fspath(cast("str", path)), _placeholders(partitions)
     if PARTITION in text or (wanted and all(each in text for each in wanted)):
         return
     told = f"{PARTITION}, or {' and '.join(wanted)}" if wanted else PARTITION

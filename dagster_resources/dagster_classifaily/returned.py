@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dagster import (
     AssetCheckResult,
@@ -85,8 +85,9 @@ class Returned:
             elif isinstance(event, _NOTED):
                 said.noted.append(event)
             elif isinstance(event, Output | MaterializeResult):
-                said._take(event)  # pyright: ignore[reportUnknownArgumentType]
-                tables.append(_value_of(event))
+                wrapping = cast("Output[Any] | MaterializeResult[Any]", event)
+                said._take(wrapping)
+                tables.append(_value_of(wrapping))
             else:
                 tables.append(event)
         if len(tables) != 1:
@@ -95,7 +96,7 @@ class Returned:
         return said
 
     def _take(self, event: Output[Any] | MaterializeResult[Any]) -> None:
-        self.metadata |= event.metadata or {}
+        self.metadata |= cast("Any", event).metadata or {}
         self.tags |= event.tags or {}
         self.data_version = event.data_version or self.data_version
         if isinstance(event, MaterializeResult):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dagster import (
     AddDynamicPartitionsRequest,
@@ -118,7 +118,7 @@ def _partitions_of(target: Any) -> PartitionsDefinition[Any] | None:
     """Those of a job, an asset or the first of several that has some; None where that is not known yet."""
     # Dagster's own selections are tuples, of a kind that refuses to be gone through.
     several = isinstance(target, list | set | frozenset) or type(target) is tuple
-    each: Iterable[Any] = target if several else [target]
+    each: list[Any] = list(cast("Iterable[Any]", target)) if several else [target]
     return next((found for one in each if (found := getattr(one, "partitions_def", None)) is not None), None)
 
 

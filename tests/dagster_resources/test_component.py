@@ -165,6 +165,7 @@ def test_dg_scaffolds_checks_and_launches_it(run_dg: Callable[..., str], sandbox
 @pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")
 def test_what_the_op_is_told_is_in_the_yaml(sandbox: Sandbox) -> None:
     loaded = component(
+        asset={"key": "labelled/tickets", "partitions_def": {"type": "daily", "start_date": "2026-11-01"}},
         op={"tags": {"dagster/priority": "3"}, "pool": "classifaily", "backfill_policy": {"type": "multi_run"}},
         retry_policy={"max_retries": 5, "delay": 2.5, "backoff": "EXPONENTIAL"},
         io_manager_key="warehouse",
