@@ -85,7 +85,7 @@ class Returned:
             elif isinstance(event, _NOTED):
                 said.noted.append(event)
             elif isinstance(event, Output | MaterializeResult):
-                wrapping = cast("Output[Any] | MaterializeResult[Any]", event)
+                wrapping = cast("Any", event)
                 said._take(wrapping)
                 tables.append(_value_of(wrapping))
             else:
