@@ -55,6 +55,7 @@ def wait(process: subprocess.Popen[bytes], flow: str) -> None:
         ("awaited", cancel),
         ("direct", terminate),
         ("submitted", terminate),
+        ("awaited", terminate),
         ("timed", wait),
         ("timed_async", wait),
     ],
