@@ -8,12 +8,12 @@ alone, and its mates are paid once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.bulk.answers import Answers, by_id, is_over_quota
 from classifaily_connectors.bulk.budget import Budget, Purse
+from classifaily_connectors.bulk.contact import Contact
 from classifaily_connectors.bulk.plan_limits import restrictions, shared_features
 from classifaily_connectors.bulk.rows import Verdict, describe
 from classifaily_connectors.errors import (
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from classifaily_connectors.models import Usage
 
 _TRIES = 3
-_SERVED_LATELY = 10.0
 _PASSING = (NotSentError, ServerError, RateLimitedError)
 _SUFFERING = (ServerError, RateLimitedError, OutcomeUnknownError)
 
@@ -63,8 +62,7 @@ class Sender:
         self._singly = engine.terms.shared.get("mode") == "top_n"
         self._refusals = 0
         self._probing = False
-        self._trouble_since: float | None = None
-        self._sound_at = 0.0
+        self._contact = Contact(engine.terms.base_url, engine.context.policy.max_elapsed)
         self._landed = 0
         self._landed_at_renewal = -1
         self._renewed_at = 0.0
@@ -112,8 +110,12 @@ class Sender:
 
     async def _usage(self) -> Usage | None:
         usage: Usage | None = None
-        with contextlib.suppress(*_PASSING):
+        try:
             usage = await self.engine.run(account.usage(self.engine.context))
+        except _PASSING as error:
+            self._contact.failed(error)
+        else:
+            self._contact.answered()
         return usage
 
     # --- a batch ------------------------------------------------------------------------------
@@ -209,8 +211,7 @@ class Sender:
                 # A part of a batch is quicker than a whole one, and a queued one says nothing of the load.
                 if len(units) >= self.engine.batch_size and not answer.queued:
                     self.engine.limiter.observe(time.monotonic() - started)
-                self._trouble_since = None
-                self._sound_at = time.monotonic()
+                self._contact.served()
                 self._landed += len(units)
                 # Beside the next batch, which can leave at once: the request has ended.
                 self.engine.pay(self._record(units, answer))
@@ -227,15 +228,10 @@ class Sender:
         """Whether `error` is an outage worth sitting out: the request certainly did not run, and patience is left."""
         if not isinstance(error, _PASSING) or self.engine.ending:
             return False
-        now = time.monotonic()
-        if self._trouble_since is None:
-            self._trouble_since = now
+        self._contact.failed(error)
         # While others are served, a batch that keeps failing has its own fault: do not wait for better times.
-        alone = isinstance(error, ServerError) and tries >= _TRIES and self._served(now)
-        return not alone and now - self._trouble_since <= self.engine.context.policy.max_elapsed
-
-    def _served(self, now: float) -> bool:
-        return self._sound_at > 0 and self._sound_at > now - _SERVED_LATELY
+        alone = isinstance(error, ServerError) and tries >= _TRIES and self._contact.served_lately
+        return not alone and self._contact.patient
 
     async def _post(self, units: Sequence[Unit]) -> Answers:
         engine = self.engine
@@ -331,14 +327,14 @@ class Sender:
 
     async def _failing(self, units: Sequence[Unit], error: ServerError) -> None:
         """A server that fails for these alone fails for one of them; one that fails for everybody ends the run."""
-        if self._sound_at and len(units) > 1:
+        if self._contact.ever_served and len(units) > 1:
             await self._halves(units)
         elif len(units) > 1 and not self._probing and self.under_way == len(units):
             self._probing = True  # nothing was ever served and nothing else is left to try: once, try the halves
             await self._halves(units)
         else:
             await self._return(units)
-            if self._sound_at:
+            if self._contact.ever_served:
                 self.engine.close_without(units[0].key, "failed", describe(error))
             else:
                 self.engine.fail(error)
