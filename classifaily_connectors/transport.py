@@ -22,14 +22,15 @@ import platform
 import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 
 from classifaily_connectors._version import __version__
+from classifaily_connectors.concurrency import check_loop
+from classifaily_connectors.connections import AsyncLanes, SyncLanes
 from classifaily_connectors.errors import ClassifailyError, ConfigurationError
 from classifaily_connectors.operations.effects import Lost, Reply, Sleep, name_of
 from classifaily_connectors.proxies import Tunnel, proxy_for
@@ -85,95 +86,6 @@ def _lane_maker(kind: Callable[..., Lane], base_url: str) -> Callable[[], Lane]:
     if not usable:
         raise ConfigurationError("the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no http(s) address we can use")
     return make
-
-
-class _SyncLanes:
-    """At most `size` connections, the last one used first, each alone in its pool."""
-
-    def __init__(self, size: int, make: Callable[[], httpx.HTTPTransport]) -> None:
-        self._make = make
-        self._free: list[httpx.HTTPTransport] = []
-        self._slots = threading.Semaphore(size)
-        self._closed = False
-
-    @contextmanager
-    def lane(self) -> Generator[httpx.HTTPTransport]:
-        """A lane of one's own; thrown away when the block does not end well."""
-        with self._slots:
-            try:
-                lane = self._free.pop()
-            except IndexError:
-                lane = self._make()
-            try:
-                yield lane
-            except BaseException:
-                with suppress(OSError):  # a dead connection may fail to close
-                    lane.close()
-                raise
-            self._free.append(lane)
-            if self._closed:
-                self.close()
-
-    def close(self) -> None:
-        """Close the free lanes now, and those in use when their block ends."""
-        self._closed = True
-        while self._free:
-            with suppress(IndexError):  # another thread may have taken the last one
-                self._free.pop().close()
-
-
-class _AsyncLanes:
-    """See `_SyncLanes`; lanes thrown away are closed by a task of their own, as a cancelled caller cannot wait."""
-
-    def __init__(self, size: int, make: Callable[[], httpx.AsyncHTTPTransport]) -> None:
-        self._make = make
-        self._free: list[httpx.AsyncHTTPTransport] = []
-        self._slots = asyncio.Semaphore(size)
-        self._closing: set[asyncio.Task[None]] = set()
-        self._closed = False
-        self._end = self._close_at_the_end()
-
-    async def open(self) -> None:
-        """Have the running loop close the lanes when it ends, if nobody does before."""
-        await anext(self._end)
-
-    async def _close_at_the_end(self) -> AsyncGenerator[None]:
-        # A loop that ends closes nothing of itself but the asynchronous generators begun on it.
-        try:
-            yield
-        finally:
-            self._closed = True
-            while self._free:
-                self._discard(self._free.pop())
-            await asyncio.gather(*self._closing, return_exceptions=True)
-
-    async def close(self) -> None:
-        """Close the free lanes now, and those in use when their block ends."""
-        await self._end.aclose()
-
-    @asynccontextmanager
-    async def lane(self) -> AsyncGenerator[httpx.AsyncHTTPTransport]:
-        async with self._slots:
-            lane = self._free.pop() if self._free else self._make()
-            try:
-                yield lane
-            except BaseException:
-                self._discard(lane)
-                raise
-            if self._closed:
-                self._discard(lane)
-            else:
-                self._free.append(lane)
-
-    def _discard(self, lane: httpx.AsyncHTTPTransport) -> None:
-        task = asyncio.ensure_future(lane.aclose())
-        self._closing.add(task)
-        task.add_done_callback(self._discarded)
-
-    def _discarded(self, task: asyncio.Task[None]) -> None:
-        self._closing.discard(task)
-        if not task.cancelled():
-            task.exception()  # read, or asyncio reports it: a dead connection may fail to close
 
 
 class _Wire:
@@ -271,7 +183,7 @@ class SyncTransport(_Wire):
     def __init__(self, settings: Settings, *, max_connections: int, application: str | None) -> None:
         super().__init__(settings, max_connections=max_connections, application=application)
         self._lock = threading.Lock()
-        self._lanes: _SyncLanes | None = None
+        self._lanes: SyncLanes | None = None
         self._pid = os.getpid()
 
     def run(self, operation: Operation[T]) -> T:
@@ -313,7 +225,7 @@ class SyncTransport(_Wire):
             raise _bare(error) from None
         return Reply(response.status_code, response.headers, body, time.monotonic() - started)
 
-    def _open_lanes(self) -> _SyncLanes:
+    def _open_lanes(self) -> SyncLanes:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.Lock()  # another thread of the parent may have held it
@@ -322,7 +234,7 @@ class SyncTransport(_Wire):
         if self._lanes is None:
             with self._lock:
                 if self._lanes is None:
-                    self._lanes = _SyncLanes(self._size, _lane_maker(httpx.HTTPTransport, self.settings.base_url))
+                    self._lanes = SyncLanes(self._size, _lane_maker(httpx.HTTPTransport, self.settings.base_url))
         return self._lanes
 
     def close(self) -> None:
@@ -337,12 +249,13 @@ class AsyncTransport(_Wire):
 
     def __init__(self, settings: Settings, *, max_connections: int, application: str | None) -> None:
         super().__init__(settings, max_connections=max_connections, application=application)
-        self._loops: dict[asyncio.AbstractEventLoop, _AsyncLanes] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, AsyncLanes] = {}
         self._pid = os.getpid()
 
     async def run(self, operation: Operation[T]) -> T:
         """What `operation` returns; raises what it raises."""
         self._check_open()
+        check_loop("AsyncClassifailyClient")
         try:
             with span(name_of(operation), self.settings.base_url):
                 return await self._drive(operation)
@@ -384,7 +297,7 @@ class AsyncTransport(_Wire):
             raise _bare(error) from None
         return Reply(response.status_code, response.headers, body, time.monotonic() - started)
 
-    async def _open_lanes(self) -> _AsyncLanes:
+    async def _open_lanes(self) -> AsyncLanes:
         loop = asyncio.get_running_loop()
         if self._pid != os.getpid():
             _leave_to_parent(self._loops)
@@ -394,13 +307,15 @@ class AsyncTransport(_Wire):
             for ended in [each for each in self._loops if each.is_closed()]:
                 self._loops.pop(ended, None)
             make = _lane_maker(httpx.AsyncHTTPTransport, self.settings.base_url)
-            lanes = self._loops[loop] = _AsyncLanes(self._size, make)
+            lanes = self._loops[loop] = AsyncLanes(self._size, make)
             await lanes.open()
         return lanes
 
     async def close(self) -> None:
         """Close this loop's connections; those of other loops close with their loops."""
         self._closed = True
+        if not self._loops:
+            return
         lanes = self._loops.pop(asyncio.get_running_loop(), None)
         if lanes is not None and self._pid == os.getpid():
             await lanes.close()

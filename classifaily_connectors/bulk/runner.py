@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from classifaily_connectors.bulk.session import Request, Session
 from classifaily_connectors.bulk.waiting import outlast
+from classifaily_connectors.concurrency import check_threads
 from classifaily_connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Runner:
     """One run's engine and its thread. `owner` is whose run it is: see `close_runs`."""
 
     def __init__(self, request: Request, connect: Callable[[], AsyncTransport], owner: object) -> None:
+        check_threads(busy=bool(_live))
         self.request, self.owner = request, owner
         self._wire = connect()
         self.session = Session(request, self._wire.run)
@@ -55,8 +57,13 @@ class Runner:
         self._ending: asyncio.Task[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, name=f"{_PREFIX}bulk", daemon=True)
-        self._thread.start()
         _live.add(self)
+        try:
+            self._thread.start()
+        except BaseException:
+            _live.discard(self)
+            self._loop.close()
+            raise
 
     @property
     def stats(self) -> BulkStats:

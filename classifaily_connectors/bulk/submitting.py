@@ -16,6 +16,7 @@ from classifaily_connectors.bulk.decisions import Choices, OnUnknown, decide
 from classifaily_connectors.bulk.desk import patiently
 from classifaily_connectors.bulk.rows import Verdict
 from classifaily_connectors.bulk.terms import Terms
+from classifaily_connectors.concurrency import check_loop
 from classifaily_connectors.errors import ClassifailyError, OutcomeUnknownError, StoreError
 from classifaily_connectors.identity import Reference, Resolver, unsigned
 from classifaily_connectors.models import Job
@@ -96,6 +97,7 @@ async def asubmit_once(
     **options: Unpack[ClassifyOptions],
 ) -> Job:
     """`submit_once` for the asynchronous client: the ledger is read and written beside the event loop."""
+    check_loop("asubmit_once")
     purchase = await asyncio.to_thread(Purchase, ledger, resend=on_unknown == "resend", refresh=refresh)
     try:
         value = await asyncio.to_thread(_resolved, input, _Named(identity, scope), options)

@@ -12,24 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from classifaily_connectors.errors import ConfigurationError
-
 T = TypeVar("T")
-
-
-def check_loop(what: str) -> None:
-    """Raise ConfigurationError where no event loop of asyncio runs."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        running = False
-    else:
-        running = True
-    if not running:
-        raise ConfigurationError(
-            f"{what} needs a running asyncio event loop, and here is none. Under trio use ClassifailyClient in a "
-            "thread: trio.to_thread.run_sync"
-        )
 
 
 async def arrived(future: Future[T]) -> T:

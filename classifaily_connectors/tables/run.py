@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from classifaily_connectors.bulk.endings import Told
 from classifaily_connectors.bulk.waiting import outlast
+from classifaily_connectors.concurrency import check_loop
 from classifaily_connectors.tables.job import Labelling, Source, TableJob, TableOptions
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ async def aclassify_table(
     **options: Unpack[TableOptions],
 ) -> TableResult:
     """`classify_table` for the asynchronous client: files are read and written beside the event loop."""
+    check_loop("aclassify_table")
     labelling = Labelling(
         text=text, template=template, output=output, id_column=id_column, prefix=prefix,
         max_error_ratio=max_error_ratio, on_invalid=on_invalid,
@@ -152,6 +154,7 @@ async def aplan_table(
     **options: Unpack[TableOptions],
 ) -> Plan:
     """`plan_table` for the asynchronous client."""
+    check_loop("aplan_table")
     job = await asyncio.to_thread(
         _priced, source, options, text=text, template=template, id_column=id_column, on_invalid=on_invalid
     )
