@@ -9,23 +9,32 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import httpx
+from typing import Generic, Protocol, TypeVar
 
 
-class SyncLanes:
+class _Lane(Protocol):
+    def close(self) -> None: ...
+
+
+class _AsyncLane(Protocol):
+    async def aclose(self) -> None: ...
+
+
+Lane = TypeVar("Lane", bound=_Lane)
+AsyncLane = TypeVar("AsyncLane", bound=_AsyncLane)
+
+
+class SyncLanes(Generic[Lane]):
     """At most `size` connections, the last one used first, each alone in its pool."""
 
-    def __init__(self, size: int, make: Callable[[], httpx.HTTPTransport]) -> None:
+    def __init__(self, size: int, make: Callable[[], Lane]) -> None:
         self._make = make
-        self._free: list[httpx.HTTPTransport] = []
+        self._free: list[Lane] = []
         self._slots = threading.Semaphore(size)
         self._closed = False
 
     @contextmanager
-    def lane(self) -> Generator[httpx.HTTPTransport]:
+    def lane(self) -> Generator[Lane]:
         """A lane of one's own; thrown away when the block does not end well."""
         with self._slots:
             try:
@@ -50,12 +59,12 @@ class SyncLanes:
                 self._free.pop().close()
 
 
-class AsyncLanes:
+class AsyncLanes(Generic[AsyncLane]):
     """See `SyncLanes`; lanes thrown away are closed by a task of their own, as a cancelled caller cannot wait."""
 
-    def __init__(self, size: int, make: Callable[[], httpx.AsyncHTTPTransport]) -> None:
+    def __init__(self, size: int, make: Callable[[], AsyncLane]) -> None:
         self._make = make
-        self._free: list[httpx.AsyncHTTPTransport] = []
+        self._free: list[AsyncLane] = []
         self._slots = asyncio.Semaphore(size)
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -80,7 +89,7 @@ class AsyncLanes:
         await self._end.aclose()
 
     @asynccontextmanager
-    async def lane(self) -> AsyncGenerator[httpx.AsyncHTTPTransport]:
+    async def lane(self) -> AsyncGenerator[AsyncLane]:
         """A lane of one's own; thrown away when the block does not end well."""
         async with self._slots:
             lane = self._free.pop() if self._free else self._make()
@@ -94,7 +103,7 @@ class AsyncLanes:
             else:
                 self._free.append(lane)
 
-    def _discard(self, lane: httpx.AsyncHTTPTransport) -> None:
+    def _discard(self, lane: AsyncLane) -> None:
         task = asyncio.ensure_future(lane.aclose())
         self._closing.add(task)
         task.add_done_callback(self._discarded)

@@ -21,6 +21,8 @@
     ├── ErrorRatioExceededError                   a table of which too many rows have no answer
     ├── UnsettledRowsError                        a table of which some rows may have been paid without an answer
     ├── StoppedError                              a bulk run that was told to stop
+    ├── StorageError                              a table could not be read or written where it lies
+    │   └── OutputBusyError                       another run is writing this output
     ├── StoreError                                the ledger's or the inbox's database does not do its part
     │   └── StoreUnavailableError (also ConfigurationError) it could not be opened: nothing was paid
     └── SignatureError                            a webhook that was not signed with our secret

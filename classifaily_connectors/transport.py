@@ -183,7 +183,7 @@ class SyncTransport(_Wire):
     def __init__(self, settings: Settings, *, max_connections: int, application: str | None) -> None:
         super().__init__(settings, max_connections=max_connections, application=application)
         self._lock = threading.Lock()
-        self._lanes: SyncLanes | None = None
+        self._lanes: SyncLanes[httpx.HTTPTransport] | None = None
         self._pid = os.getpid()
 
     def run(self, operation: Operation[T]) -> T:
@@ -225,7 +225,7 @@ class SyncTransport(_Wire):
             raise _bare(error) from None
         return Reply(response.status_code, response.headers, body, time.monotonic() - started)
 
-    def _open_lanes(self) -> SyncLanes:
+    def _open_lanes(self) -> SyncLanes[httpx.HTTPTransport]:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._lock = threading.Lock()  # another thread of the parent may have held it
@@ -249,7 +249,7 @@ class AsyncTransport(_Wire):
 
     def __init__(self, settings: Settings, *, max_connections: int, application: str | None) -> None:
         super().__init__(settings, max_connections=max_connections, application=application)
-        self._loops: dict[asyncio.AbstractEventLoop, AsyncLanes] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, AsyncLanes[httpx.AsyncHTTPTransport]] = {}
         self._pid = os.getpid()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -297,7 +297,7 @@ class AsyncTransport(_Wire):
             raise _bare(error) from None
         return Reply(response.status_code, response.headers, body, time.monotonic() - started)
 
-    async def _open_lanes(self) -> AsyncLanes:
+    async def _open_lanes(self) -> AsyncLanes[httpx.AsyncHTTPTransport]:
         loop = asyncio.get_running_loop()
         if self._pid != os.getpid():
             _leave_to_parent(self._loops)
