@@ -100,7 +100,7 @@ def _deeper(value: Any, depth: int) -> bool:
         return False
     if depth == 0:
         return True
-    parts = cast("Mapping[Any, Any]", value).values() if isinstance(value, Mapping) else cast("Sequence[Any]", value)
+    parts = cast("Sequence[Any]", value.values() if isinstance(value, Mapping) else value)
     return any(_deeper(each, depth - 1) for each in parts)
 
 

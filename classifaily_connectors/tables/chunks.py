@@ -129,6 +129,8 @@ class RecordChunk(Chunk):
     rows: Sequence[Mapping[str, Any]]
     lines: Sequence[int] | None = None
     raw: Sequence[bytes | None] | None = None
+    _arrays: dict[str, Any] = field(default_factory=dict[str, Any], init=False, repr=False)
+    """Columns as Arrow takes them by itself: what was looked at once is not turned again."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -161,7 +163,13 @@ class RecordChunk(Chunk):
 
     def array(self, name: str, type: Any) -> Any:
         """A column as a pyarrow array of this type, or of its own."""
-        return self.made(name, lambda values: array_of(values, type))
+        own = self._arrays.get(name)
+        if own is not None and type in (None, own.type):
+            return own
+        array = self.made(name, lambda values: array_of(values, type))
+        if type is None:
+            self._arrays[name] = array
+        return array
 
     def where(self, offset: int) -> str:
         return super().where(offset) if self.lines is None else f"line {self.lines[offset]}"

@@ -14,7 +14,7 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, cast
 
@@ -53,7 +53,7 @@ def plain_column(values: Sequence[Any]) -> Sequence[Any]:
     kinds = set(map(type, values))
     if kinds <= _AS_IT_IS or (kinds <= _AS_IT_IS | {float} and _finite(values)):
         return values
-    return [_located(plain, value, offset) for offset, value in enumerate(values)]
+    return _each(plain, values)
 
 
 def cell_column(values: Sequence[Any]) -> Sequence[Any]:
@@ -61,9 +61,11 @@ def cell_column(values: Sequence[Any]) -> Sequence[Any]:
 
     Raises UnwritableError with the row of the first that has no such form.
     """
-    cells = values if set(map(type, values)) <= _AS_IT_IS else [
-        _located(_cell, value, offset) for offset, value in enumerate(values)
-    ]  # fmt: skip
+    kinds = set(map(type, values))
+    bare = kinds <= _AS_IT_IS or (kinds <= _AS_IT_IS | {float} and _finite(values))
+    cells = values if bare else _each(_cell, values)
+    if str not in kinds and bare:
+        return cells
     # A blank between, lest two halves in neighbouring cells pass for a whole.
     if not is_unicode(" ".join(cell for cell in cells if isinstance(cell, str))):
         for offset, cell in enumerate(cells):
@@ -115,6 +117,13 @@ def duration_in(count: int, unit: str) -> str:
     if unit not in _NANOSECONDS:
         raise UnwritableError(f"is a length of time in {unit!r}, which has no fixed length: cast it to seconds")
     return duration(count * _NANOSECONDS[unit])
+
+
+def _each(turned: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    try:
+        return [turned(value) for value in values]
+    except Exception:  # noqa: BLE001  # whatever it is, it is found again, with its row
+        return [_located(turned, value, offset) for offset, value in enumerate(values)]
 
 
 def _located(turned: Any, value: Any, offset: int) -> Any:
