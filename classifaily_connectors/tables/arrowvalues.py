@@ -61,6 +61,8 @@ def values_of(array: Any) -> list[Any]:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     type = array.type
+    if pa.types.is_nested(type) and "time64[ns]" in str(type) and _too_fine(pa, array):
+        raise UnwritableError("holds a time in nanoseconds, which only .parquet can hold: cast it to microseconds")
     try:
         # Arrow cuts the nanoseconds off a time of the day.
         if not (pa.types.is_time64(type) and type.unit == "ns"):
@@ -68,6 +70,18 @@ def values_of(array: Any) -> list[Any]:
     except Exception:  # noqa: BLE001, S110  # dates, zones, text: each has an error of its own for what it cannot do
         pass
     return [_python(pa, array, offset) for offset in range(len(array))]
+
+
+def _too_fine(pa: Any, array: Any) -> bool:
+    """Whether times within something nested are finer than Python's; of what cannot be looked into, they may be."""
+    type = array.type
+    if pa.types.is_time64(type):
+        return any(count is not None and count % 1000 for count in array.cast(pa.int64()).to_pylist())
+    if pa.types.is_struct(type):
+        return any(_too_fine(pa, each) for each in array.flatten())
+    if hasattr(array, "flatten") and pa.types.is_nested(type):
+        return _too_fine(pa, array.flatten())
+    return bool(pa.types.is_nested(type))
 
 
 def _python(pa: Any, array: Any, offset: int) -> Any:

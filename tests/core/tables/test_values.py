@@ -352,3 +352,12 @@ def test_zones_of_one_column_keep_their_instants(label: Any, tmp_path: Path) -> 
     here, there = DAY.replace(tzinfo=dt.UTC), DAY.replace(tzinfo=ZoneInfo("Asia/Tokyo"))
     label([{"body": "x", "v": here}, {"body": "y", "v": there}], output=tmp_path / "o.parquet")
     assert read(tmp_path / "o.parquet") == [here, there]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_times_finer_than_pythons_within_a_list(kind: str, refused: Refused, label: Any, tmp_path: Path) -> None:
+    fine = pa.table({"body": ["x"], "v": pa.array([[{"at": 1}]], pa.list_(pa.struct([("at", pa.time64("ns"))])))})
+    assert "column 'v' holds a time in nanoseconds" in refused(fine, f"o.{kind}")
+    rough = pa.table({"body": ["x"], "v": pa.array([[1000]], pa.list_(pa.time64("ns")))})
+    label(rough, output=tmp_path / f"o.{kind}")
+    assert "00:00:00.000001" in str(read(tmp_path / f"o.{kind}")[0])
