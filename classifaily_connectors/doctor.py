@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
@@ -49,8 +49,8 @@ class Finding:
     detail: str
 
 
-def examine(base_url: str | None, store_url: str | None) -> Iterator[Finding]:
-    """Everything, in the order in which it has to be right."""
+def examine(base_url: str | None, ledger: Callable[[], str] | None) -> Iterator[Finding]:
+    """Everything, in the order in which it has to be right; `ledger` gives the store's URL, or says what is wrong."""
     try:
         settings = Settings.resolve(None, base_url)
     except ConfigurationError as error:
@@ -60,8 +60,8 @@ def examine(base_url: str | None, store_url: str | None) -> Iterator[Finding]:
         yield _key(settings)
         yield Finding("address", "good", settings.base_url)
         yield from _service(settings)
-    if store_url is not None:
-        yield from _ledger(store_url)
+    if ledger is not None:
+        yield from _ledger(ledger)
 
 
 def _key(settings: Settings) -> Finding:
@@ -138,7 +138,7 @@ def _date(reply: Reply) -> float | None:
         return None
 
 
-def _ledger(url: str) -> Iterator[Finding]:
+def _ledger(given: Callable[[], str]) -> Iterator[Finding]:
     try:
         from classifaily_connectors.store import SUBMITTED, Ledger
         from classifaily_connectors.store.address import SQLITE, shown
@@ -150,7 +150,7 @@ def _ledger(url: str) -> Iterator[Finding]:
     from pathlib import Path
 
     try:
-        url = read_url(url)
+        url = read_url(given())
         counts: list[LedgerStats] = []
         for namespace in ("", SUBMITTED):
             with contextlib.closing(Ledger(url, namespace=namespace)) as ledger:

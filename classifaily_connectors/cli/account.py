@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -46,7 +47,7 @@ def doctor(*, place: LedgerPlace = None, base_url: BaseUrl = None, as_json: Json
     """Check key, address, plan, quota, clock and ledger; spends nothing. Exit code 1 when something is bad."""
     from classifaily_connectors.doctor import examine
 
-    print_findings(examine(base_url, ledger_url(place)), as_json=as_json)
+    print_findings(examine(base_url, partial(ledger_url, place)), as_json=as_json)
 
 
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> NoReturn:
