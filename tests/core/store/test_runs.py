@@ -7,12 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
-from classifaily_connectors.store import Ledger, process
+from classifaily_connectors import process
 from classifaily_connectors.store.migrations import run as run_table
+
+if TYPE_CHECKING:
+    from classifaily_connectors.store import Ledger
 
 KEY = b"k" * 16
 CLAIM_AND_WAIT = """
