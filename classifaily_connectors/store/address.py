@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.redaction import shown_url
 
 VARIABLE = "CLASSIFAILY_STORE_URL"
 SQLITE, POSTGRESQL = "sqlite:///", "postgresql+psycopg://"
@@ -73,14 +74,7 @@ def is_postgresql(url: str) -> bool:
 
 def shown(url: str) -> str:
     """The URL as it may be shown: without the password, and without options, which may hold one."""
-    bare = url.partition("?")[0] if is_postgresql(url) else url
-    return re.sub(r"//([^:/@]*):.*@", r"//\1:***@", bare)
-
-
-def secrets_of(url: str) -> list[str]:
-    """The texts in a URL that must not be shown, as they stand there and decoded."""
-    found = re.findall(r"//[^:/@]*:(.*)@", url) + re.findall(r"(?i)[?&]\w*passw\w*=([^&]*)", url)
-    return [form for each in found if each for form in {each, unquote(each)}]
+    return shown_url(url.partition("?")[0] if is_postgresql(url) else url)
 
 
 def _of_file(path: str | os.PathLike[str]) -> str:

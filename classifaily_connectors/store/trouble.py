@@ -12,7 +12,8 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from classifaily_connectors.errors import StoreError, StoreUnavailableError
-from classifaily_connectors.store.address import VARIABLE, secrets_of, shown
+from classifaily_connectors.redaction import url_secrets
+from classifaily_connectors.store.address import VARIABLE, shown
 
 FOREIGN = (SQLAlchemyError, sqlite3.Error, OSError)
 """What a store may raise by itself; psycopg's errors come wrapped, or are known by `sqlstate`."""
@@ -110,7 +111,7 @@ def store_error(url: str, error: BaseException, *, opening: bool = False) -> Sto
         kind, what = StoreUnavailableError, "cannot be opened"
         advice = f"{advice}, or choose another place ({VARIABLE})"
     detail = _first_line(_origin(error))
-    for secret in secrets_of(url):
+    for secret in url_secrets(url):
         detail = detail.replace(secret, "***")
     return kind(f"the store {shown(url)} {what}: {detail}; {advice}", passing=trouble.passing)
 
