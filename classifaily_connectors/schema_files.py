@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _FIELDS = frozenset({"name", "description", "type", "mode", "categories"})
+_ANCHORS = "x-"
+"""How keys begin that hold pieces for others to refer to, as in Compose files."""
+_MERGE, _NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 Kind = Literal["create", "update", "same", "ambiguous"]
 
 
@@ -155,27 +158,56 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> list[SchemaFile]:
-    content = _load(file)
-    listed = [content] if as_map(content) else as_list(content) or [content]
-    return [_parse(each, str(file)) for each in listed]
+    found: list[SchemaFile] = []
+    for content in _load(file):
+        listed = [content] if as_map(content) else as_list(content) or [content]
+        found += [_parse(each, str(file)) for each in listed]
+    return found
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path) -> list[Any]:
+    """The documents in a file; those that only hold anchors (keys that begin with `x-`) are left out."""
     try:
-        text = file.read_text(encoding="utf-8")
-        return json.loads(text) if file.suffix == ".json" else _yaml(text)
+        text = file.read_text(encoding="utf-8-sig")
+        documents = [json.loads(text)] if file.suffix == ".json" else yaml_documents(text)
+        return [each for each in documents if not _is_only_anchors(each)]
     except (OSError, ValueError) as error:
         problem = str(error)
     raise ConfigurationError(f"{file}: {problem}")
 
 
-def _yaml(text: str) -> Any:
+def _is_only_anchors(document: object) -> bool:
+    return bool(as_map(document)) and all(str(key).startswith(_ANCHORS) for key in as_map(document))
+
+
+def yaml_documents(text: str) -> list[Any]:
+    """The documents in a YAML text, in which every value is the text that stands there: `no`, `404` and `2026-01-31`
+    are names like others, and only `null` and `~` are none.
+
+    Raises ValueError with the line for what is no YAML, and for a key that a mapping has twice.
+    """
     try:
         import yaml
     except ImportError:
         raise ImportError("YAML files need PyYAML: pip install 'classifaily-connectors[cli]'") from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # ships no types
+        """Resolves nulls and merged anchors, and nothing else."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _value in node.value:
+                if key.value in seen and key.tag != _MERGE:
+                    raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value!r} stands there twice")
+                seen.add(key.value if isinstance(key.value, str) else repr(key.value))
+            return cast("dict[Any, Any]", super().construct_mapping(node, deep=deep))
+
+    Loader.yaml_implicit_resolvers = {
+        first: [each for each in known if each[0] in (_MERGE, _NULL)]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     try:
-        return yaml.safe_load(text)
+        return [each for each in yaml.load_all(text, Loader) if each is not None]  # a SafeLoader
     except yaml.YAMLError as error:
         problem = str(error)
     raise ValueError(problem)
@@ -185,7 +217,7 @@ def _parse(data: object, source: str) -> SchemaFile:
     if not isinstance(data, Mapping):
         raise ConfigurationError(f"{source}: a schema is a mapping with name and categories")
     fields = cast("Mapping[str, Any]", data)
-    unknown = sorted(set(fields) - _FIELDS)
+    unknown = sorted(str(each) for each in fields if each not in _FIELDS and not str(each).startswith(_ANCHORS))
     if unknown:
         raise ConfigurationError(f"{source}: {unknown[0]!r} is no field of a schema ({', '.join(sorted(_FIELDS))})")
     name = fields.get("name")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
@@ -49,10 +50,14 @@ def parse_categories(categories: Iterable[CategoryLike], field: str = "categorie
     if not parsed:
         raise refuse(f"{field} is empty: name at least one category, or leave it out for generic labels")
     seen: dict[str, int] = {}
+    spelled: dict[str, str] = {}
     for place, category in enumerate(parsed):
         first = seen.setdefault(category.name, place)
         if first != place:
             raise refuse(f"{field}[{place}].name {category.name!r} repeats {field}[{first}]: names must be unique")
+        same = category.name if category.name.isascii() else unicodedata.normalize("NFC", category.name)
+        if spelled.setdefault(same, category.name) != category.name:
+            raise refuse(f"{field}[{place}].name is another one in another Unicode spelling: keep one of them")
     return parsed
 
 

@@ -100,6 +100,9 @@ def classify(
     identity: Annotated[
         str | None, typer.Option(help="Column that tells media apart, such as a hash.", rich_help_panel=_READ)
     ] = None,
+    quoting: Annotated[
+        str | None, typer.Option(help="Of a CSV: none where a quote is a letter like others.", rich_help_panel=_READ)
+    ] = None,
     media_folder: Annotated[
         str | None, typer.Option(help="Where rows may name files; else the table's folder.", rich_help_panel=_READ)
     ] = None,
@@ -172,6 +175,7 @@ def classify(
         "format": format,
         "encoding": encoding,
         "delimiter": delimiter,
+        "quoting": quoting,
         "id_column": id_column,
         "on_invalid": on_invalid.value,
         "ledger": store if store is not None else False,
@@ -262,10 +266,7 @@ def _parsed(content: str, suffix: str) -> object:
     if suffix == ".json":
         return json.loads(content)
     if suffix in (".yaml", ".yml"):
-        import yaml
+        from classifaily_connectors.schema_files import yaml_documents
 
-        try:
-            return yaml.safe_load(content)
-        except yaml.YAMLError:
-            raise ValueError(suffix) from None
+        return next(iter(yaml_documents(content)), None)
     return [line.strip() for line in content.splitlines() if line.strip() and not line.startswith("#")]

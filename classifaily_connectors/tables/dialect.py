@@ -73,10 +73,16 @@ class _Lines:
         del self.taken[1:]
 
 
-def records(text: Iterable[str], delimiter: str) -> Iterator[Record]:
-    """The records of a CSV text; one that cannot be read ends with its first line. Empty lines are none."""
+def records(text: Iterable[str], delimiter: str, *, quoted: bool = True) -> Iterator[Record]:
+    """The records of a CSV text; one that cannot be read ends with its first line. Empty lines are none.
+
+    With `quoted=False` a quote is a letter like any other, and every line a record.
+    """
     lines = _Lines(text)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    if quoted:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
     while True:
         lines.begin()
         try:
@@ -90,7 +96,7 @@ def records(text: Iterable[str], delimiter: str) -> Iterator[Record]:
             continue
         if cells is None:
             return
-        if delimiter == "\t" and len(lines.taken) > 1 and _whole_rows(lines.taken, len(cells)):
+        if quoted and delimiter == "\t" and len(lines.taken) > 1 and _whole_rows(lines.taken, len(cells)):
             problem = (
                 f"opens a quote that line {lines.number + len(lines.taken)} closes, and each line between is a whole "
                 "row: write a quote that is text as two in quotes, or the table as .csv"

@@ -56,9 +56,10 @@ class TableOptions(RunOptions, total=False):
     format: str | None
     encoding: str | None
     delimiter: str | None
+    quoting: str | None
 
 
-_OUR_OWN = ("media_folder", "format", "encoding", "delimiter")
+_OUR_OWN = ("media_folder", "format", "encoding", "delimiter", "quoting")
 """The options of a table that are none of a run's."""
 
 

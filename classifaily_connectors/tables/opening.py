@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Reading:
     """How a file is read where its name and its first line do not say: its format ("csv", "jsonl", ...), and of CSV
-    the encoding and the delimiter."""
+    the encoding, the delimiter, and whether quotes are letters like others."""
 
     format: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    quoting: str | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -38,7 +39,9 @@ class Reading:
 
         Raises InvalidRequestError for an encoding that Python does not know, and a delimiter that is no character.
         """
-        encoding, delimiter = options.get("encoding"), options.get("delimiter")
+        encoding, delimiter, quoting = (options.get(name) for name in ("encoding", "delimiter", "quoting"))
+        if quoting not in (None, "minimal", "none"):
+            raise refuse(f"quoting is {quoting!r}; it must be minimal, or none where a quote is a letter like others")
         if encoding is not None:
             try:
                 codecs.lookup(encoding)
@@ -50,7 +53,7 @@ class Reading:
             delimiter = _NAMED.get(delimiter, delimiter)
             if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
                 raise refuse(f"delimiter is {delimiter!r}; it must be one character, such as ; or a tab")
-        return cls(options.get("format"), encoding, delimiter)
+        return cls(options.get("format"), encoding, delimiter, quoting)
 
 
 _NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -81,10 +84,11 @@ def open_table(source: Any, reading: Reading | None = None, *, filed: bool = Fal
 def _file(place: Place, reading: Reading) -> Table:
     format = format_of(place.base, "source", given=reading.format)
     place = read_once(place)
-    if format.kind != "csv" and (reading.encoding or reading.delimiter):
-        raise refuse(f"{place.name}: encoding and delimiter are for CSV, and this is .{format.suffix}")
     if format.kind == "csv":
-        return CsvTable(place, format, encoding=reading.encoding, delimiter=reading.delimiter)
+        quoted = reading.quoting != "none"
+        return CsvTable(place, format, encoding=reading.encoding, delimiter=reading.delimiter, quoted=quoted)
+    if reading.encoding or reading.delimiter or reading.quoting:
+        raise refuse(f"{place.name}: encoding, delimiter and quoting are for CSV, and this is .{format.suffix}")
     if format.kind == "parquet":
         return ParquetTable(place)
     if format.kind == "xlsx":

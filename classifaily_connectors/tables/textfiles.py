@@ -93,9 +93,16 @@ class CsvTable(FileTable):
     (as the header shows)."""
 
     def __init__(
-        self, place: Place, format: Format, *, encoding: str | None = None, delimiter: str | None = None
+        self,
+        place: Place,
+        format: Format,
+        *,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        quoted: bool = True,
     ) -> None:
         super().__init__(place, format)
+        self._quoted = quoted
         # The limit is the whole process's and 128 KiB by default: a long email with its attachments is longer.
         csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
         self._given = encoding is not None
@@ -154,7 +161,7 @@ class CsvTable(FileTable):
         with self._text() as text:
             if self._declared:
                 text.readline()
-            for record in records(text, self.delimiter):
+            for record in records(text, self.delimiter, quoted=self._quoted):
                 if self._declared:
                     record.line += 1
                 yield record

@@ -102,3 +102,35 @@ def test_missing_empty_and_twice(tmp_path: Path, folder: Path) -> None:
     (folder / "again.yml").write_text(TOPICS)
     with pytest.raises(ConfigurationError, match="is taken by"):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\ncategories: [x, y]\n", "line 2: the key 'name' stands there twice"),
+        ("name: a\ncategories:\n- name: x\n  description: p\n  description: q\n- y\n", "line 5: the key 'description'"),
+        ("name: a\ncategories: [caf\u00e9, cafe\u0301]\n", "in another Unicode spelling"),
+        ("name: a\ncategories: [x, y\n", "topics.yaml"),
+    ],
+)
+def test_what_yaml_would_pass_over_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "topics.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=message):
+        read(tmp_path / "topics.yaml")
+
+
+def test_a_name_is_what_stands_there(tmp_path: Path) -> None:
+    """YAML would make a truth value, a number and a date of these."""
+    names = ["no", "404", "1.0", "2026-01-31", "null_value"]
+    (tmp_path / "topics.yaml").write_text(f"name: on\ndescription: ~\ncategories: [{', '.join(names)}]\n")
+    (schema,) = read(tmp_path / "topics.yaml")
+    assert (schema.name, schema.description) == ("on", None)
+    assert [each.name for each in schema.categories] == names
+
+
+def test_several_documents_and_pieces_that_others_refer_to(tmp_path: Path) -> None:
+    (tmp_path / "topics.yaml").write_text(
+        "x-shared: &shared\n  type: text\n  mode: multi\nname: one\n<<: *shared\ncategories: [a, b]\n"
+        "---\nname: two\ncategories: [c, d]\n---\nx-only: pieces\n"
+    )
+    assert [(each.name, each.mode) for each in read(tmp_path)] == [("one", "multi"), ("two", "single")]

@@ -56,6 +56,7 @@ INBOX: dict[str, Callable[[Inbox], Any]] = {
     "settle": lambda box: box.settle("default", ["job"], by="webhook"),
     "expected": lambda box: box.expected(),
     "redrive": lambda box: box.redrive(1),
+    "bury": lambda box: box.bury(1),
     "resolve": lambda box: box.resolve(1),
     "prune": lambda box: box.prune(1.0),
     "stats": lambda box: box.stats(),

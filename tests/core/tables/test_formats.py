@@ -256,13 +256,21 @@ def test_format_encoding_and_delimiter(label: Label, tmp_path: Path) -> None:
         ({"encoding": "klingon"}, "encoding is 'klingon', which is none"),
         ({"delimiter": ";;"}, "delimiter is ';;'; it must be one character"),
         ({"delimiter": '"'}, "it must be one character"),
-        ({"format": "jsonl", "delimiter": ";"}, "encoding and delimiter are for CSV"),
+        ({"format": "jsonl", "delimiter": ";"}, "encoding, delimiter and quoting are for CSV"),
+        ({"quoting": "all"}, "quoting is 'all'; it must be minimal, or none"),
     ],
 )
 def test_what_cannot_be_read_so_is_refused(label: Label, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     (tmp_path / "in.csv").write_text("body\nx\n")
     with pytest.raises(InvalidRequestError, match=message):
         label(tmp_path / "in.csv", output=tmp_path / "out.csv", **options)
+
+
+def test_a_quote_may_be_a_letter(label: Label, tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text('id\tbody\n1\t"refund me\n2\t5" screen\n3\tslow page"\n')
+    label(tmp_path / "in.tsv", output=tmp_path / "out.jsonl", quoting="none")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["body"] for row in rows] == ['"refund me', '5" screen', 'slow page"']
 
 
 def test_a_delimiter_may_be_named() -> None:
