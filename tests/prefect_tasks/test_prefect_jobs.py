@@ -223,6 +223,7 @@ def test_a_future_or_a_state_stands_for_its_job(server: Any, stage: Stage) -> No
     def waits() -> list[str | None]:
         future = submit_job.submit(MONEY, **options)
         state = submit_job(BUG, return_state=True, **options)
+        future.wait()
         stage.end_jobs()
         return [wait_for_job(future).label, wait_for_job(state).label]
 
