@@ -54,7 +54,7 @@ def good(credentials: ClassifailyCredentials, output: Path) -> None:
 
 def test_after_a_good_run(server: Any, block: ClassifailyCredentials, capfd: Any, caplog: Any, tmp_path: Path) -> None:
     caplog.set_level(logging.DEBUG)
-    block.store_url = SecretStr(f"sqlite:///{server.home / 'ledger-5ec2e7.db'}")
+    block.store_url = SecretStr(f"sqlite:///{server.home / 'ledger.db'}")
     state = good(block, tmp_path / "labelled.csv", return_state=True)
     assert state.is_completed()
     assert_nothing_shown(server, state, capfd, caplog)
