@@ -43,6 +43,8 @@ NO_RETRY = [
     errors.StorageError("the disk is full", place="out.csv"),
     errors.OutputBusyError("another run writes it", place="out.csv"),
     errors.ServerError("a fault of its own", status=500, code="out_of_cheese", outcome="failed"),
+    errors.StoppedError("told to stop"),
+    errors.UnsettledRowsError("perhaps paid", unknown=2, rows=10, mends=True),
 ]
 RETRY = [
     errors.NotSentError("refused"),

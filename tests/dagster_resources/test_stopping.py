@@ -18,7 +18,7 @@ from classifaily_connectors.sandbox import Fault, Sandbox
 from dagster_classifaily import ClassifailyResource, build_classify_op, classify_asset
 
 TEAMS = ["billing", "technical"]
-ROWS = [{"body": f"refund number {number}"} for number in range(80)]
+ROWS = [{"body": f"refund number {number}"} for number in range(200)]
 UNDER_WAY = 20
 """What two calls of ten rows may still bring after the stop."""
 AGAIN = dg.RetryPolicy(max_retries=2)

@@ -70,7 +70,7 @@ def test_what_was_paid_and_not_answered_is_listed_and_settled_for_free(yard: Yar
         time.sleep(0.005)
     yard.kill(worker)
 
-    report = yard.run(500, 400, batch_size=50)
+    report = yard.run(500, 400, batch_size=50, on_unknown="park")
     assert report["unknown"] == yard.unsettled() == 50
     assert report["statuses"]["completed"] + report["statuses"]["unknown"] == 500
     assert yard.times_paid() == {1: 400}
