@@ -15,7 +15,9 @@ The law of this file: one line that names the fix, on stderr; never a traceback,
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -38,6 +40,13 @@ DONE, TROUBLE, WRONG, FAILED, UNKNOWN, UNCOVERED, TOO_MANY = 0, 1, 2, 3, 4, 5, 6
 CLOSED = 141
 """As a shell says of a program that SIGPIPE ended."""
 TRACEBACK = "CLASSIFAILY_TRACEBACK"
+_JSON, _QUOTES = "--json", "'\""
+_OPTIONS = {"output": "out"}
+"""Options that have another name here."""
+_ARGUMENT = re.compile(
+    r"\b(?P<name>text|template|prefix|identity|id_column|categories|schema|format|encoding|delimiter|quoting|output"
+    r"|media_folder|on_invalid|on_unknown|max_error_ratio|batch_size|concurrency|ledger)=(?P<value>'[^']*'|\"[^\"]*\"|\d[\d.]*)?"
+)
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigurationError, WRONG),
@@ -74,7 +83,7 @@ class Commands(TyperGroup):
             _say(f"{stopped}: what came back is kept, run the same command again to go on")
             raise typer.Exit(stopped.code) from None
         except (ClassifailyError, ImportError) as error:
-            _say(f"error: {_line(error)}")
+            _tell(error, as_json=_JSON in sys.argv[1:])
             raise typer.Exit(code_of(error)) from None
         except OSError as error:
             _say(f"error: {error.filename or 'the disk'}: {error.strerror or type(error).__name__}")
@@ -101,8 +110,24 @@ def _is_typers(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in ("click", "typer")
 
 
+def _tell(error: BaseException, *, as_json: bool) -> None:
+    """One line for people on stderr, or with --json an object for machines on stdout."""
+    if not as_json:
+        _say(f"error: {_line(error)}")
+        return
+    described = {"type": type(error).__name__, "message": _line(error), "outcome": getattr(error, "outcome", None)}
+    typer.echo(json.dumps({"error": described}, ensure_ascii=False))
+
+
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return _ARGUMENT.sub(_as_option, " ".join(str(error).split()))
+
+
+def _as_option(argument: re.Match[str]) -> str:
+    """An argument of Python's as it is typed here: `on_unknown='park'` is `--on-unknown park`."""
+    name, value = argument["name"], argument["value"]
+    option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+    return f"{option} {value.strip(_QUOTES)}" if value else option
 
 
 def _hush() -> None:

@@ -205,4 +205,4 @@ def test_standard_input_and_output(line: list[str], environment: dict[str, str],
     assert json.loads(done.stdout)["label"] == "billing"
     assert "1 billed" in done.stderr
     refused = subprocess.run([*command, "--json"], check=False, **where)
-    assert (refused.returncode, "choose one" in refused.stderr) == (2, True)
+    assert (refused.returncode, "choose one" in refused.stdout) == (2, True)

@@ -147,3 +147,20 @@ def test_a_wrong_certificate_file_is_named(run: Any, tmp_path: Path) -> None:
     }
     ended = run("usage", env=env)
     assert (ended.code, ended.err) == (2, "error: SSL_CERT_FILE cannot be used: No such file or directory\n")
+
+
+def test_messages_speak_of_options(run: Any, tickets: Path) -> None:
+    """And of none that only Python has."""
+    ended = run("classify", tickets, "--categories", "billing,technical", "-o", "x.csv")
+    assert (ended.code, "--text or --template" in ended.err, "text=" in ended.err) == (2, True, False)
+    ended = run("classify", tickets, *ASK, "-o", "x.csv", "--ledger", "own.db")
+    again = run("classify", "x.csv", *ASK, "-o", "y.csv")
+    assert (again.code, "--prefix classifaily_" in again.err) == (2, True)
+
+
+def test_errors_are_json_where_json_was_asked_for(run: Any, tickets: Path) -> None:
+    ended = run("classify", tickets, "--text", "none", "--categories", "billing,technical", "-o", "x.csv", "--json")
+    assert (ended.code, ended.err) == (2, "")
+    assert ended.json["error"]["type"] == "InvalidRequestError"
+    assert "column 'none' is missing" in ended.json["error"]["message"]
+    assert ended.json["error"]["outcome"] == "not_sent"
