@@ -1,4 +1,5 @@
-"""What a table's run shows in Prefect's UI: a progress bar while it runs, then a summary and a histogram.
+"""What a table's run shows in Prefect's UI: a progress bar while it runs, then a summary and a histogram, or what it
+cost until it failed.
 
 The law of this file: it shows and never decides. All of it happens in a thread of its own, so that neither a slow
 Prefect server nor a lost one holds up rows, blocks an event loop, or fails a run that is being paid for.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from classifaily_connectors import Progress, TableResult
+    from classifaily_connectors import BulkStats, Progress, TableResult
 
 _KEY = re.compile(r"[a-z0-9-]+")
 EVERY = 1.0
@@ -59,6 +60,7 @@ class TableDisplay:
     def __init__(self, key: str | None, progress: Callable[[Progress], None] | None) -> None:
         self.result: TableResult | None = None
         self._key, self._progress = checked_key(key), progress
+        self._stats: BulkStats | None = None
         self._moment: Progress | None = None
         self._shown: Progress | None = None
         self._bar: UUID | None = None
@@ -80,12 +82,13 @@ class TableDisplay:
             self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.end()
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.end(error)
         self.join()
 
-    def end(self) -> None:
-        """Have it shown how the run ended; returns at once."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Have it shown how the run ended, by which error if by any; returns at once."""
+        self._stats = getattr(error, "stats", None)
         self._ended.set()
 
     def join(self) -> None:
@@ -101,6 +104,8 @@ class TableDisplay:
         self._try(self._show_progress)
         if self.result is not None:
             self._try(self._show_result)
+        elif self._stats is not None:
+            self._try(self._show_cost)
 
     def _try(self, show: Callable[[], None]) -> None:
         try:
@@ -118,6 +123,12 @@ class TableDisplay:
             percent = 100 * moment.done / moment.total if moment.total else 0.0
             _update_progress(self._bar, percent, description=report.progress_line(moment), _sync=True)
             self._shown = moment
+
+    def _show_cost(self) -> None:
+        assert self._stats is not None  # noqa: S101
+        sentence = self._stats.ending()
+        get_run_logger().error(sentence)
+        _create_markdown(sentence, key=self._key, description="A table, not labelled to its end", _sync=True)
 
     def _show_result(self) -> None:
         assert self.result is not None  # noqa: S101

@@ -109,15 +109,19 @@ async def aclassify_table(
     """The async twin of `classify_table`; see there."""
     block = await aresolve(credentials)
     display = TableDisplay(report, options.get("progress")).__enter__()
+    ended_by: BaseException | None = None
     try:
         with StopWatch() as watch:
             async with block.get_async_client() as client:
                 given, progress = _with_ledger(block, options), _watched(watch, display)
                 display.result = await acore(client, source, output=output, **given, progress=progress)
         return summary(display.result)
+    except BaseException as error:
+        ended_by = error
+        raise
     finally:
         # Two steps: where the task is cancelled, anyio cancels the waiting too, and its thread would never end.
-        display.end()
+        display.end(ended_by)
         await asyncio.to_thread(display.join)
 
 

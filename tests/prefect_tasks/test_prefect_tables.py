@@ -217,6 +217,8 @@ def test_what_would_pay_anew_is_not_tried_again(
     with pytest.raises(ConnectionResetError):
         state.result()
     assert trouble.met == 1
+    # What it cost all the same, and where that is kept.
+    assert f"{environment.bill().charged} requests were billed" in shown(state)["classifaily-table"].data
     assert environment.bill().charged <= UNIQUE
 
 
