@@ -173,12 +173,12 @@ def _try(target: Path) -> None:
     Raises OSError where it cannot be done.
     """
     made = _missing(target.parent)
-    longest, probe = (target.with_name(f".{target.name}{ending}") for ending in (".parts.lock", ".try"))
+    # As long as the longest name that is needed, and none that another run may hold.
+    longest, probe = (target.with_name(f".{target.name}{ending}") for ending in (".parts.test", ".try"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not longest.exists():  # it may be another run's
-            longest.touch(0o600)
-            longest.unlink(missing_ok=True)
+        longest.touch(0o600)
+        longest.unlink(missing_ok=True)
         _replace(probe, lambda file: _put(file, b"may a table be written here?\n"))
     finally:
         with contextlib.suppress(OSError):
@@ -198,7 +198,7 @@ def _lock(path: Path) -> tuple[int, Path] | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            if _is_at(descriptor, path):
                 return descriptor, path
         except BlockingIOError:
             os.close(descriptor)
@@ -212,13 +212,25 @@ def _lock(path: Path) -> tuple[int, Path] | None:
         os.close(descriptor)  # its last holder deleted it between our two calls
 
 
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that has this name."""
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
 def _exclusive_file(path: Path) -> tuple[int, Path] | None:
     """The same where there are no locks: a file that names its process, and outlives it without harm."""
     for _ in range(2):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            if not is_gone(path.read_text()):
+            try:
+                holder = path.read_text()
+            except FileNotFoundError:
+                continue
+            if not holder or not is_gone(holder):  # empty: it has just been made
                 return None
             path.unlink(missing_ok=True)
         else:
