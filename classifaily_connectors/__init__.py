@@ -7,11 +7,13 @@ The law of this file: it only re-exports, and lazily (PEP 562). Orchestrators im
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors._version import __version__
 
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` would be nine tenths of this import
 if TYPE_CHECKING:
+    from typing import Any
+
     from classifaily_connectors.async_client import AsyncClassifailyClient
     from classifaily_connectors.bulk.axes import AsyncAxesRun, AxesRow, AxesRun
     from classifaily_connectors.bulk.budget import Budget

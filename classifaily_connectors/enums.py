@@ -1,24 +1,16 @@
-"""A Python Enum is a taxonomy, and a taxonomy can be written as one.
-
-The law of this file: it is pure but for reading the source of an Enum, where the texts below its members are. A
-member's label is its value when the value is a way to write its name (`BILLING = "billing"`) or when a text below the
-member describes it; else its name, and the value is the description.
-"""
+"""A Python Enum is a taxonomy, and a taxonomy can be written as an Enum; see `members` for a member's label."""
 
 from __future__ import annotations
 
 import ast
-import functools
-import inspect
-import itertools
 import keyword
 import re
-import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from classifaily_connectors import members
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.models import Category
 
@@ -36,16 +28,13 @@ def categories_of(taxonomy: type[Enum]) -> tuple[Category, ...]:
 
 def category_of(member: Enum) -> Category:
     """The category a member stands for."""
-    text = _texts(type(member)).get(member.name)
-    value = member.value if isinstance(member.value, str) and member.value.strip() else None
-    if value is not None and (text is not None or _plain(value) == _plain(member.name)):
-        return Category(name=value.strip(), description=text)
-    return Category(name=member.name, description=text or value)
+    name, description = members.label_of(member)
+    return Category(name=name, description=description)
 
 
 def member_for(taxonomy: type[E], label: str | None) -> E | None:
     """The member whose label this is; None for no label, and for one outside the set."""
-    return _members(taxonomy).get(label or "")  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+    return members.by_label(taxonomy).get(label or "")  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
 def label_of(taxonomy: type[E], answer: Classification[Any]) -> E | None:
@@ -61,7 +50,7 @@ def taxonomy_of(categories: object) -> type[Enum] | None:
 def typed(answer: C, categories: object) -> C:
     """The answer to a question about `categories`: its label is a member if they were given as an Enum class."""
     taxonomy = taxonomy_of(categories)
-    return answer if taxonomy is None else answer.with_members(_members(taxonomy))
+    return answer if taxonomy is None else answer.with_taxonomy(taxonomy)
 
 
 def source_of(categories: Sequence[Category], name: str) -> str:
@@ -81,32 +70,6 @@ def source_of(categories: Sequence[Category], name: str) -> str:
         if category.description:
             lines.append(f"    {_literal(category.description)}")
     return "\n".join(lines) + "\n"
-
-
-@functools.cache
-def _members(taxonomy: type[Enum]) -> Mapping[str, Enum]:
-    return {category_of(member).name: member for member in taxonomy}
-
-
-@functools.cache
-def _texts(taxonomy: type[Enum]) -> Mapping[str, str]:
-    """The text below each member, which Python itself throws away."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(taxonomy)))
-    except (OSError, TypeError, SyntaxError):  # made at a prompt, or by the functional API
-        return {}
-    found: dict[str, str] = {}
-    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-    for statement, below in itertools.pairwise(body):
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
-        if isinstance(target, ast.Name) and isinstance(text, str):
-            found[target.id] = inspect.cleandoc(text)
-    return found
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def _identifier(name: str) -> str:

@@ -8,27 +8,40 @@ plans, events) are open strings, so a new one never breaks a client in the field
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from datetime import datetime
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, cast
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_validator,
 )
 
+from classifaily_connectors import members
 from classifaily_connectors.events import status_after
+from classifaily_connectors.fields import (
+    Count,
+    Id,
+    Instant,
+    Map,
+    Reference,
+    SchemaId,
+    Word,
+    as_confidence,
+    as_count,
+    as_list,
+    as_map,
+    as_text,
+    as_word,
+    as_words,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # typing's own has no `default` before Python 3.13
@@ -40,81 +53,6 @@ else:
     L_co = TypeVar("L_co", covariant=True)
 
 
-def as_list(value: object) -> list[Any]:
-    """A JSON list, also when PHP sent it as an object with numeric keys or as null."""
-    if isinstance(value, Mapping):
-        return list(cast("Mapping[str, Any]", value).values())
-    if isinstance(value, list | tuple):
-        return list(cast("list[Any]", value))
-    return []
-
-
-def as_map(value: object) -> dict[str, Any]:
-    """A JSON object, also when PHP sent an empty one as `[]` or the server sent null."""
-    if isinstance(value, dict):  # nearly always, and the abstract test below is much slower
-        return cast("dict[str, Any]", value).copy()
-    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else {}
-
-
-def _as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _as_number(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-def _as_count(value: object) -> int | None:
-    # "Unlimited" is undocumented: null, -1 and a word are all plausible.
-    try:
-        count = int(cast("str", value))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return count if count >= 0 else None
-
-
-def _as_instant(value: object, check: ValidatorFunctionWrapHandler) -> datetime | None:
-    # A date we cannot read must not cost the answer that carries it.
-    try:
-        return cast("datetime | None", check(value))
-    except ValidationError:
-        return None
-
-
-def _as_confidence(value: object) -> float | None:
-    # A confidence we cannot read counts as missing, and a missing one counts as uncertain everywhere.
-    try:
-        number = float(cast("str", value))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if 0 <= number <= 1 else None  # 92 may be a percentage or a fault: either way not a confidence
-
-
-def _as_word(value: object) -> str | None:
-    # Words beside the verdict: one of a shape nobody foresaw is dropped, because the verdict is what was paid for.
-    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
-
-
-def _as_words(value: object) -> list[str]:
-    return [word for each in as_list(value) if (word := _as_word(each)) is not None]
-
-
-def _as_reference(value: object) -> int | str | None:
-    word = _as_word(value)
-    return int(word) if word is not None and word.isdecimal() else word
-
-
-Word = Annotated[str | None, BeforeValidator(_as_word)]
-Id = Annotated[str, BeforeValidator(_as_text)]
-"""Job and batch ids: the reference calls them integers and shows strings such as "84" and "batch_6612abc"."""
-Reference = Annotated[int | str | None, BeforeValidator(_as_reference)]
-SchemaId = Annotated[int | str, BeforeValidator(_as_number)]
-Count = Annotated[int | None, BeforeValidator(_as_count)]
-"""A number of requests; None means unlimited."""
-Instant = Annotated[AwareDatetime | None, WrapValidator(_as_instant)]
-Map = Annotated[dict[str, Any], BeforeValidator(as_map)]
-
-
 class Model(BaseModel):
     """Frozen, keeps fields it does not know, and may be built by field name or by the API's spelling."""
 
@@ -124,9 +62,9 @@ class Model(BaseModel):
 class Category(Model):
     """One category (API reference, Category objects); `description` and `examples` help most where names are close."""
 
-    name: Annotated[str, BeforeValidator(_as_text)]
+    name: Annotated[str, BeforeValidator(as_text)]
     description: Word = None
-    examples: Annotated[tuple[str, ...], BeforeValidator(_as_words)] = ()
+    examples: Annotated[tuple[str, ...], BeforeValidator(as_words)] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -146,11 +84,14 @@ def _has_name(value: object) -> bool:
 Categories = Annotated[tuple[Category, ...], BeforeValidator(_as_categories)]
 
 
+EnumClass = type[Enum]  # a class with a field called `type` cannot say so itself
+
+
 class Label(Model):
     """One verdict: `confidence` runs from 0 to 1 and is None when the server sent none."""
 
-    label: Annotated[str, BeforeValidator(_as_text)]
-    confidence: Annotated[float | None, BeforeValidator(_as_confidence)] = None
+    label: Annotated[str, BeforeValidator(as_text)]
+    confidence: Annotated[float | None, BeforeValidator(as_confidence)] = None
     explanation: Word = None
 
 
@@ -197,7 +138,7 @@ def _labels(result: object) -> list[dict[str, Any]]:
     named = [each for each in labels if _is_name(each.get("label"))]
     if len(named) < 2:  # noqa: PLR2004
         return named
-    return sorted(named, key=lambda each: -(_as_confidence(each.get("confidence")) or 0.0))
+    return sorted(named, key=lambda each: -(as_confidence(each.get("confidence")) or 0.0))
 
 
 class Classification(Model, Generic[L_co]):
@@ -215,7 +156,7 @@ class Classification(Model, Generic[L_co]):
     error: ErrorDetail | None = None
     meta: Map = Field(default_factory=dict)
     created_at: Instant = None
-    _members: Mapping[str, Enum] | None = PrivateAttr(default=None)
+    _taxonomy: EnumClass | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -226,25 +167,34 @@ class Classification(Model, Generic[L_co]):
     def _read(cls, wire: dict[str, Any]) -> dict[str, Any]:
         result = wire.pop("result", None)
         wire["labels"] = _labels(wire.get("labels") if result is None else result)
-        if _as_word(wire.get("id")) is None:  # the reference's field table says job_id, its example says id
+        if as_word(wire.get("id")) is None:  # the reference's field table says job_id, its example says id
             wire["id"] = wire.pop("job_id", None)
-        wire["status"] = _as_word(wire.get("status"))
+        wire["status"] = as_word(wire.get("status"))
         for name in ("error", "status"):
             if not wire.get(name):
                 wire.pop(name, None)
         return wire
 
-    def with_members(self, members: Mapping[str, Enum]) -> Self:
-        """The same answer, whose label is one of these members of an Enum; see `enums.typed`."""
-        answer = self.model_copy()
-        answer._members = members  # noqa: SLF001
+    def with_taxonomy(self, taxonomy: EnumClass) -> Self:
+        """The same answer, whose label is a member of this Enum, also after it was stored as JSON and read again."""
+        answer = self.model_copy(update={"label_enum": members.path_of(taxonomy)})
+        answer._taxonomy = taxonomy  # noqa: SLF001
         return answer
 
     @property
     def label(self) -> L_co | None:
-        """The best label, or None when there is none."""
-        word = self.labels[0].label if self.labels else None
-        return cast("L_co | None", word if self._members is None else self._members.get(word or ""))
+        """The best label, or None when there is none.
+
+        Warns, and gives the text, when the answer was read from JSON in a process that does not know its Enum.
+        """
+        label = self.labels[0].label if self.labels else None
+        path = (self.model_extra or {}).get("label_enum")
+        taxonomy = self._taxonomy or (members.find(path) if path else None)
+        if taxonomy is not None:
+            return cast("L_co | None", members.by_label(taxonomy).get(label or ""))
+        if path:
+            warnings.warn(f"the label is a text: this process has no Enum {path}; import its module", stacklevel=2)
+        return cast("L_co | None", label)
 
     @property
     def confidence(self) -> float | None:
@@ -304,7 +254,7 @@ class BatchResult(Model, Generic[L_co]):
     """The answers of one batch call, in the order of the items, one for every item that was sent."""
 
     id: Word = None
-    status: Annotated[str, BeforeValidator(lambda value: _as_word(value) or "completed")] = "completed"
+    status: Annotated[str, BeforeValidator(lambda value: as_word(value) or "completed")] = "completed"
     results: Annotated[tuple[Classification[L_co], ...], BeforeValidator(as_list)] = ()
     meta: Map = Field(default_factory=dict)
     created_at: Instant = None
@@ -323,7 +273,7 @@ class Limits(Model):
 class Counts(Model):
     """What has been used in the period; `remaining` is None on unlimited plans."""
 
-    requests: Annotated[int, BeforeValidator(lambda value: _as_count(value) or 0)] = 0
+    requests: Annotated[int, BeforeValidator(lambda value: as_count(value) or 0)] = 0
     remaining: Count = None
     by_type: Map = Field(default_factory=dict)
     tokens: Count = None

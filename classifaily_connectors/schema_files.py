@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from classifaily_connectors.errors import ConfigurationError, InvalidRequestError
-from classifaily_connectors.models import as_list, as_map
+from classifaily_connectors.fields import as_list, as_map
 from classifaily_connectors.operations.schemas import DEFAULT_MODE, DEFAULT_TYPE, SCHEMA_MODES, SCHEMA_TYPES
 from classifaily_connectors.taxonomy import fingerprint, parse_categories
 

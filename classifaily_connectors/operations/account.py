@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from classifaily_connectors.errors import MethodNotAllowedError, NotFoundError
+from classifaily_connectors.fields import as_map
 from classifaily_connectors.media import HALF_A_PAIR, is_unicode
-from classifaily_connectors.models import Usage, WebhookEndpoint, as_map
+from classifaily_connectors.models import Usage, WebhookEndpoint
 from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.effects import Send

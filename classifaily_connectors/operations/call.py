@@ -23,7 +23,8 @@ from classifaily_connectors.errors import (
     ServerError,
     error_class,
 )
-from classifaily_connectors.models import Count, Instant, Model, as_map
+from classifaily_connectors.fields import Count, Instant, as_map
+from classifaily_connectors.models import Model
 from classifaily_connectors.operations.effects import Lost, Reply, Send, Sleep
 from classifaily_connectors.retry import QUOTA, UNAVAILABLE, repeatable
 from classifaily_connectors.settings import BASE_URL_HINT, PROXY_VARIABLES

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from classifaily_connectors.enums import typed
 from classifaily_connectors.errors import OutcomeUnknownError
-from classifaily_connectors.models import BatchResult, Classification, ErrorDetail, Job, as_map
+from classifaily_connectors.fields import as_map
+from classifaily_connectors.models import BatchResult, Classification, ErrorDetail, Job
 from classifaily_connectors.operations import jobs, payloads
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.effects import Send

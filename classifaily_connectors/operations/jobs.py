@@ -20,8 +20,9 @@ from classifaily_connectors.errors import (
     RateLimitedError,
     ServerError,
 )
+from classifaily_connectors.fields import as_list, as_map
 from classifaily_connectors.media import HALF_A_PAIR, is_unicode
-from classifaily_connectors.models import Job, as_list, as_map
+from classifaily_connectors.models import Job
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.effects import Send, Sleep, Stopwatch
 from classifaily_connectors.operations.payloads import whole

@@ -16,8 +16,9 @@ from classifaily_connectors.errors import (
     NotFoundError,
     SchemaNotFoundError,
 )
+from classifaily_connectors.fields import as_map
 from classifaily_connectors.media import INPUT_TYPES
-from classifaily_connectors.models import Category, Schema, as_map
+from classifaily_connectors.models import Category, Schema
 from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.call import Reader, call
 from classifaily_connectors.operations.effects import Send

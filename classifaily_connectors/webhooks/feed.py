@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from classifaily_connectors.errors import ConfigurationError
-from classifaily_connectors.models import as_list, as_map
+from classifaily_connectors.fields import as_list, as_map
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Send

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from classifaily_connectors.models import as_map
+from classifaily_connectors.fields import as_map
 from classifaily_connectors.settings import checked_address
 from classifaily_connectors.webhooks.receiver import PATH
 

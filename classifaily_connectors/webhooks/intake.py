@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from classifaily_connectors.errors import why
-from classifaily_connectors.models import Instant
+from classifaily_connectors.fields import Instant
 from classifaily_connectors.store.delivery import Arrival, Landed
 from classifaily_connectors.webhooks.reading import read_body
 from classifaily_connectors.wire import REPLACEMENT

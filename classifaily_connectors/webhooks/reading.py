@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, cast
 
-from classifaily_connectors.models import as_map
+from classifaily_connectors.fields import as_map
 from classifaily_connectors.wire import TooDeepError, json_text, read_json
 
 _SPACE = re.compile(r"[ \t\n\r]*")

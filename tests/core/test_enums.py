@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifaily_connectors import Category, Classification, ConfigurationError
-from classifaily_connectors.enums import categories_of, label_of, member_for, source_of
+from classifaily_connectors import BatchResult, Category, Classification, ConfigurationError, members
+from classifaily_connectors.enums import categories_of, label_of, member_for, source_of, typed
 from classifaily_connectors.taxonomy import parse_categories
 
 
@@ -58,6 +59,53 @@ def test_an_answer_becomes_a_member_and_a_foreign_label_none() -> None:
     assert label_of(Topic, answer) is Topic.NEEDS_REVIEW
     assert member_for(Topic, "something else") is None
     assert member_for(Topic, None) is None
+
+
+def stored(answer: Classification[Any]) -> Classification[Any]:
+    """The answer as a result store that writes JSON gives it back."""
+    return Classification.model_validate_json(answer.model_dump_json())
+
+
+def answer(label: str) -> Classification[Any]:
+    return Classification.model_validate({"result": {"label": label, "confidence": 0.9}})
+
+
+def test_a_label_is_still_a_member_after_json() -> None:
+    team = typed(answer("billing"), Team)
+    assert team.label is Team.billing
+    assert stored(team).label is Team.billing
+    assert stored(stored(team)).label is Team.billing
+    assert Classification[Team].model_validate(team.model_dump()).label is Team.billing
+    assert stored(typed(answer("sales"), Team)).label is None
+    batch = BatchResult[Team](results=(team,))
+    assert BatchResult[Team].model_validate_json(batch.model_dump_json()).results[0].label is Team.billing
+
+
+class OnlyHere(Enum):
+    billing = "Payments"
+
+
+def test_an_enum_is_found_where_its_file_has_another_module_name() -> None:
+    script = Classification[Any].model_validate({**answer("billing").model_dump(), "label_enum": "__main__:OnlyHere"})
+    assert script.label is OnlyHere.billing
+
+
+def test_a_label_whose_enum_is_not_known_says_so() -> None:
+    def lone() -> Classification[Any]:
+        class Passing(Enum):
+            billing = "Payments"
+
+        return typed(answer("billing"), Passing)
+
+    read = stored(lone())
+    gc.collect()
+    with pytest.warns(UserWarning, match=r"the label is a text.*no Enum .*Passing; import its module"):
+        assert read.label == "billing"
+
+
+@pytest.mark.parametrize("path", ["os:system", "nowhere:Team2", "enum:Enum", "pathlib:Path", "a b", "", None, 7, ["x"]])
+def test_a_name_in_an_answer_runs_no_code(path: object) -> None:
+    assert members.find(path) is None
 
 
 NAMES = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1).filter(str.strip).map(str.strip)

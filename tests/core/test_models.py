@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 import classifaily_connectors as cc
-from classifaily_connectors.models import Counts, Limits, as_list, as_map
+from classifaily_connectors.fields import as_list, as_map
+from classifaily_connectors.models import Counts, Limits
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

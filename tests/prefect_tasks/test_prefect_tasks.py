@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -216,3 +217,27 @@ def test_a_queued_input_brings_no_excerpt_of_itself() -> None:
         ):
             assert answer.label
             assert "zebra" not in answer.model_dump_json()
+
+
+class Team(Enum):
+    billing = "Payments, refunds, invoices"
+    technical = "Bugs and errors"
+
+
+def test_an_enum_label_kept_as_json_stays_a_member(credentials: ClassifailyCredentials, sandbox: Sandbox) -> None:
+    options: dict[str, Any] = {"persist_result": True, "result_serializer": "json", "cache_key_fn": lambda *_: "labels"}
+    kept, batch = classify.with_options(**options), classify_batch.with_options(**options)
+
+    @flow
+    def twice() -> list[Any]:
+        answers = [kept(MONEY, credentials=credentials, categories=Team, return_state=True) for _ in range(2)]
+        return [(state.name, state.result().label) for state in answers]
+
+    @flow
+    def batches() -> list[Any]:
+        several = batch.with_options(cache_key_fn=lambda *_: "batches")
+        answers = [several([MONEY], credentials=credentials, categories=Team, return_state=True) for _ in range(2)]
+        return [(state.name, state.result().results[0].label) for state in answers]
+
+    assert twice() == [("Completed", Team.billing), ("Cached", Team.billing)]
+    assert batches() == [("Completed", Team.billing), ("Cached", Team.billing)]
