@@ -12,8 +12,6 @@ from classifaily_connectors._version import __version__
 
 TYPE_CHECKING = False  # type checkers know the name; importing `typing` would be nine tenths of this import
 if TYPE_CHECKING:
-    from typing import Any
-
     from classifaily_connectors.async_client import AsyncClassifailyClient
     from classifaily_connectors.bulk.axes import AsyncAxesRun, AxesRow, AxesRun
     from classifaily_connectors.bulk.budget import Budget
@@ -152,7 +150,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)

@@ -7,32 +7,26 @@ input forgets it before it runs, so that a traceback printed with its locals can
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
-from classifaily_connectors.bulk.axes import AxesRun, parse_axes
-from classifaily_connectors.bulk.prepare import prepare
-from classifaily_connectors.bulk.run import BulkRun
+from classifaily_connectors.arguments import checked_keywords
 from classifaily_connectors.bulk.runner import close_runs
-from classifaily_connectors.operations import account, classify, jobs, schemas
+from classifaily_connectors.clients.bulk import BulkMethods
+from classifaily_connectors.clients.resources import Jobs, Schemas, Webhooks
+from classifaily_connectors.operations import account, classify
 from classifaily_connectors.operations.context import Context
-from classifaily_connectors.operations.history import read_history
 from classifaily_connectors.retry import RetryPolicy
 from classifaily_connectors.settings import Settings, as_secret
 from classifaily_connectors.transport import SyncTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import SecretStr
 
-    from classifaily_connectors.bulk.plan import Plan
-    from classifaily_connectors.bulk.prepare import AxesOptions, ManyOptions
-    from classifaily_connectors.bulk.source import Rows
     from classifaily_connectors.media import Input
-    from classifaily_connectors.models import BatchResult, Classification, Job, Schema, Usage, WebhookEndpoint
-    from classifaily_connectors.operations.effects import Operation
-    from classifaily_connectors.operations.history import History
-    from classifaily_connectors.operations.jobs import Page
+    from classifaily_connectors.models import BatchResult, Classification, Job, Schema, Usage
     from classifaily_connectors.operations.payloads import BatchOptions, ClassifyOptions, Item
     from classifaily_connectors.taxonomy import CategorySet
 
@@ -40,16 +34,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 
 
-class _Part:
-    def __init__(self, transport: SyncTransport, context: Context) -> None:
-        self._transport = transport
-        self._context = context
-
-    def _run(self, operation: Operation[T]) -> T:
-        return self._transport.run(operation)
-
-
-class ClassifailyClient(_Part):
+class ClassifailyClient(BulkMethods):
     """A client for the ClassifAIly API; a context manager, safe to share between threads and across a fork.
 
     `api_key` and `base_url` default to CLASSIFAILY_KEY and CLASSIFAILY_BASE_URL. `timeout` is the seconds one attempt
@@ -120,6 +105,7 @@ class ClassifailyClient(_Part):
     def classify(
         self, input: Input, *, categories: CategorySet | None = None, **options: Unpack[ClassifyOptions]
     ) -> Classification: ...
+    @checked_keywords
     def classify(
         self,
         input: Input,
@@ -156,6 +142,7 @@ class ClassifailyClient(_Part):
         del input
         return self._run(operation)
 
+    @checked_keywords
     def submit(
         self,
         input: Input,
@@ -194,6 +181,7 @@ class ClassifailyClient(_Part):
     def batch(
         self, items: Iterable[Item], *, categories: CategorySet | None = None, **options: Unpack[BatchOptions]
     ) -> BatchResult: ...
+    @checked_keywords
     def batch(
         self,
         items: Iterable[Item],
@@ -226,172 +214,6 @@ class ClassifailyClient(_Part):
         del items
         return self._run(operation)
 
-    @overload  # an Enum is a set like any other, and more
-    def classify_many(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-        self, rows: Rows, *, categories: type[E], **options: Unpack[ManyOptions]
-    ) -> BulkRun[E]: ...
-    @overload
-    def classify_many(
-        self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]
-    ) -> BulkRun: ...
-    def classify_many(
-        self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]
-    ) -> BulkRun[Any]:
-        """Classify any number of rows, each distinct input paid once; iterate what it returns, which yields `Row`s.
-
-        `rows` are texts, or mappings: of items (`input` and perhaps `type`, `categories`), or of table columns, of
-        which `text` names the one to classify or `template` joins several ("Subject: {subject}\\n\\n{body}").
-        `identity` names the column that tells media apart (a hash, an etag) where the URL does not.
-
-        `ledger` (a store URL or `Ledger`) remembers what was paid, across runs, crashes and machines; None uses
-        CLASSIFAILY_STORE_URL, else this run's memory; False none. `on_unknown` says what to do with inputs that may
-        have been paid without an answer: "park" leaves them, "reconcile" waits until `settle_after` seconds (60) after
-        the request and asks the API's history, "resend" may pay twice; None parks what is lost now and reconciles what
-        earlier runs lost at least as long ago.
-        `refresh=True` pays again on purpose, `refresh="failed"` for failed rows only. `budget` stops before a limit,
-        by default before the month's quota. At most `concurrency` requests (16) of `batch_size` items (the plan's)
-        are under way. `policy` routes each answer; `progress` is called a few times a second.
-
-        A row that fails is a row, never an exception. Raises, once what was paid has landed: BudgetExceededError,
-        QuotaExceededError, AuthenticationError, PlanRestrictionError and what else ends the whole run.
-        """
-        request = prepare(self._context, self.base_url, rows, categories=categories, **options)
-        return BulkRun(request, self._transport)
-
-    def plan(self, rows: Rows, *, categories: CategorySet | None = None, **options: Unpack[ManyOptions]) -> Plan:
-        """What `classify_many` would buy for these arguments, from the ledger and the usage alone; spends nothing."""
-        return self.classify_many(rows, categories=categories, **options).plan()
-
-    def classify_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> AxesRun:
-        """Ask several category sets about the same rows: `axes={"topic": ["billing", "other"], "urgency": Urgency}`.
-
-        Iterate what it returns, which yields one `AxesRow` for each row: `row["topic"].label`. Each axis of each row is
-        a request of its own to the quota, the `budget` and the ledger, which knows an answer that `classify_many` has
-        bought for the same set. Options and errors are those of `classify_many`.
-        """
-        asked = parse_axes(axes, options.get("policy"))
-        request = prepare(self._context, self.base_url, rows, axes=asked, **options)
-        return AxesRun(BulkRun(request, self._transport), asked)
-
-    def plan_axes(self, rows: Rows, axes: Mapping[str, CategorySet], **options: Unpack[AxesOptions]) -> Plan:
-        """What `classify_axes` would buy for these arguments, all axes together; spends nothing."""
-        return self.classify_axes(rows, axes, **options).plan()
-
     def usage(self, month: str | None = None) -> Usage:
         """What the plan allows and what is used, in `month` (YYYY-MM) or now (API reference, Usage); free."""
         return self._run(account.usage(self._context, month))
-
-
-class Schemas(_Part):
-    """Saved category sets (API reference, Schemas); need a Starter plan."""
-
-    def create(
-        self,
-        name: str,
-        categories: CategorySet,
-        *,
-        description: str | None = None,
-        type: str | None = None,
-        mode: str | None = None,
-    ) -> Schema:
-        """Save a category set. `type` is text, image, audio, video or any; `mode` is single or multi."""
-        options: dict[str, Any] = {"description": description, "type": type, "mode": mode}
-        return self._run(schemas.create_schema(self._context, name, categories, **options))
-
-    def get(self, id: int | str) -> Schema:
-        """The schema with this id. Raises SchemaNotFoundError."""
-        return self._run(schemas.get_schema(self._context, id))
-
-    def list(self) -> Sequence[Schema]:
-        """Every schema of the account. Raises MethodNotAllowedError when the server cannot list them."""
-        return self._run(schemas.list_schemas(self._context))
-
-    def update(
-        self,
-        id: int | str,
-        *,
-        name: str | None = None,
-        categories: CategorySet | None = None,
-        description: str | None = None,
-        type: str | None = None,
-        mode: str | None = None,
-    ) -> Schema:
-        """Change a schema; what is not given stays. Raises MethodNotAllowedError when the server cannot."""
-        options: dict[str, Any] = {"description": description, "type": type, "mode": mode}
-        return self._run(schemas.update_schema(self._context, id, name=name, categories=categories, **options))
-
-    def delete(self, id: int | str) -> None:
-        """Delete a schema. Raises SchemaNotFoundError, or MethodNotAllowedError when the server cannot."""
-        self._run(schemas.delete_schema(self._context, id))
-
-    def ensure(
-        self,
-        name: str,
-        categories: CategorySet,
-        *,
-        description: str | None = None,
-        type: str | None = None,
-        mode: str | None = None,
-    ) -> Schema:
-        """The schema of this name with exactly these categories: found, updated or created.
-
-        Compared by the content of the categories, `type` and `mode`, so running it again changes nothing.
-        Raises MethodNotAllowedError when the server cannot list or change schemas.
-        """
-        options: dict[str, Any] = {"description": description, "type": type, "mode": mode}
-        return self._run(schemas.ensure_schema(self._context, name, categories, **options))
-
-
-class Jobs(_Part):
-    """What has been submitted (API reference, Jobs); all of it free."""
-
-    def get(self, id: int | str) -> Job:
-        """The job as it stands. Raises NotFoundError, also once the plan's history has passed."""
-        return self._run(jobs.get_job(self._context, id))
-
-    def list(
-        self, *, limit: int = 20, offset: int = 0, status: str | None = None, input_type: str | None = None
-    ) -> Page[Job]:
-        """One page of jobs: `limit` from 1 to 100, `offset` from 0; `total` on the page when the server tells it."""
-        page = jobs.list_jobs(self._context, limit=limit, offset=offset, status=status, input_type=input_type)
-        return self._run(page)
-
-    def iterate(self, *, status: str | None = None, input_type: str | None = None) -> Iterator[Job]:
-        """All jobs, page by page, each once even when new ones push the pages along."""
-        pages = jobs.Pages()
-        while not pages.ended:
-            page = self.list(limit=jobs.MAX_PAGE, offset=pages.offset, status=status, input_type=input_type)
-            yield from pages.fresh(page)
-
-    def history(self, seconds: float) -> History:
-        """The results and jobs of the last `seconds`, with their ages by the server's own clock."""
-        return self._run(read_history(self._context, seconds))
-
-    def wait(self, id: int | str, *, timeout: float | None = None) -> Job:
-        """The job once it has completed, looked at ever more rarely, for at most `timeout` seconds (default: 600).
-
-        Raises JobFailedError, and JobTimeoutError carrying the job's id.
-        """
-        return self._run(jobs.wait_for_job(self._context, id, timeout=timeout))
-
-
-class Webhooks(_Part):
-    """Registered endpoints (API reference, Webhooks); need a Pro plan."""
-
-    def create(
-        self, url: str, *, events: Sequence[str] = ("*",), secret: str | SecretStr | None = None
-    ) -> WebhookEndpoint:
-        """Register `url` (https) for job.completed, job.failed, batch.completed or all events.
-
-        Without `secret` the server makes one: it is in the answer, this once.
-        """
-        secret = as_secret(secret)
-        return self._run(account.create_webhook(self._context, url, events=events, secret=secret))
-
-    def list(self) -> Sequence[WebhookEndpoint]:
-        """Every registered endpoint, without secrets."""
-        return self._run(account.list_webhooks(self._context))
-
-    def delete(self, id: int | str) -> None:
-        """Remove an endpoint."""
-        self._run(account.delete_webhook(self._context, id))

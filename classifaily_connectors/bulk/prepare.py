@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sized
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Sized
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
+from classifaily_connectors.arguments import check_names
 from classifaily_connectors.bulk.axes import Axis, repeated
 from classifaily_connectors.bulk.engine import Options
+from classifaily_connectors.bulk.reconcile import SETTLE_AFTER
 from classifaily_connectors.bulk.session import Request
 from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.enums import categories_of, taxonomy_of
@@ -42,12 +43,12 @@ class RunOptions(TypedDict, total=False):
     threshold: float | None
     explain: bool
     identity: str | None
-    ledger: Ledger | str | os.PathLike[str] | bool | None
+    ledger: Ledger | str | os.PathLike[str] | Literal[False] | None
     budget: Budget | None
     batch_size: int | None
-    concurrency: int | None
+    concurrency: int
     on_unknown: OnUnknown | None
-    settle_after: float | None
+    settle_after: float
     refresh: bool | Literal["failed"]
     policy: ConfidencePolicy | None
     progress: Callable[[Progress], None] | None
@@ -67,13 +68,6 @@ class ManyOptions(AxesOptions, total=False):
     schema: int | str | Schema | None
 
 
-def known(options: Mapping[str, Any], names: Iterable[str], owner: str) -> None:
-    """Raise InvalidRequestError for an option that is none of `names`."""
-    foreign = next((name for name in options if name not in names), None)
-    if foreign is not None:
-        raise refuse(f"{foreign} is no option of {owner}; it takes {', '.join(names)}")
-
-
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
 
@@ -91,7 +85,8 @@ def prepare(
 
     Raises InvalidRequestError naming the argument that is wrong.
     """
-    known(many, (AxesOptions if axes else ManyOptions).__annotations__, "classify_axes" if axes else "classify_many")
+    taken, owner = (AxesOptions, "classify_axes()") if axes else (ManyOptions, "classify_many()")
+    check_names(many, taken.__annotations__, owner)
     if axes and categories is not None:
         raise refuse("categories do not go with axes: give them as one of the axes")
     check_many(rows, "rows")
@@ -100,11 +95,11 @@ def prepare(
         raise refuse(f"type is {input_type!r}; it must be one of {', '.join(INPUT_TYPES)}")
     if on_unknown is not None and on_unknown not in ON_UNKNOWN:
         raise refuse(f"on_unknown is {on_unknown!r}; it must be one of {', '.join(ON_UNKNOWN)}")
-    for name in ("batch_size", "concurrency"):
-        if many.get(name) is not None:
-            payloads.whole(many.get(name), name, 1)
-    settle_after = many.get("settle_after")
-    if settle_after is not None and not 0 <= _number(settle_after) <= MAX_SETTLE_AFTER:
+    if many.get("batch_size") is not None:
+        payloads.whole(many.get("batch_size"), "batch_size", 1)
+    payloads.whole(many.get("concurrency", DEFAULT_CONCURRENCY), "concurrency", 1)
+    settle_after = many.get("settle_after", SETTLE_AFTER)
+    if not 0 <= _number(settle_after) <= MAX_SETTLE_AFTER:
         raise refuse(f"settle_after is {settle_after!r}; it must be seconds, from 0 to {MAX_SETTLE_AFTER}")
     times = len(axes) or 1
     schema, taxonomy = many.get("schema"), taxonomy_of(categories)
@@ -131,7 +126,7 @@ def prepare(
     )
     options = Options(
         batch_size=many.get("batch_size"),
-        concurrency=many.get("concurrency") or DEFAULT_CONCURRENCY,
+        concurrency=many.get("concurrency", DEFAULT_CONCURRENCY),
         ordered=many.get("ordered", True),
         on_unknown=on_unknown,
         refresh=many.get("refresh", False),
@@ -139,7 +134,6 @@ def prepare(
         policy=many.get("policy") or ConfidencePolicy(),
         progress=many.get("progress"),
         total=len(rows) * times if isinstance(rows, Sized) else None,
+        settle_after=float(settle_after),
     )
-    if settle_after is not None:
-        options = dataclasses.replace(options, settle_after=float(settle_after))
     return Request(repeated(rows, times) if axes else rows, terms, options, many.get("ledger"), context, taxonomy)

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
+from classifaily_connectors.arguments import checked_keywords
 from classifaily_connectors.bulk.decisions import Choices, OnUnknown, decide
 from classifaily_connectors.bulk.desk import patiently
 from classifaily_connectors.bulk.rows import Verdict
@@ -21,6 +22,7 @@ from classifaily_connectors.errors import ClassifailyError, OutcomeUnknownError,
 from classifaily_connectors.identity import Reference, Resolver, unsigned
 from classifaily_connectors.models import Job
 from classifaily_connectors.operations import payloads
+from classifaily_connectors.operations.payloads import ClassifyOptions
 from classifaily_connectors.places import scheme_of
 from classifaily_connectors.retry import transient
 from classifaily_connectors.taxonomy import parse_categories
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from classifaily_connectors.client import ClassifailyClient
     from classifaily_connectors.media import Input
     from classifaily_connectors.models import Schema
-    from classifaily_connectors.operations.payloads import ClassifyOptions
     from classifaily_connectors.store import Entry, Ledger
     from classifaily_connectors.taxonomy import CategoryLike
 
@@ -42,6 +43,7 @@ _LEASE = 180.0
 """Seconds a submitter may be silent: more than the longest answer takes."""
 
 
+@checked_keywords
 def submit_once(
     client: ClassifailyClient,
     input: Input,
@@ -52,7 +54,12 @@ def submit_once(
     scope: str | None = None,
     refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
-    **options: Unpack[ClassifyOptions],
+    schema: int | str | Schema | None = None,
+    type: str = "text",
+    mode: str | None = None,
+    top_n: int | None = None,
+    threshold: float | None = None,
+    explain: bool = False,
 ) -> Job:
     """The job of this input: submitted now, or found in the ledger; costs one request the first time.
 
@@ -66,10 +73,10 @@ def submit_once(
     Raises OutcomeUnknownError when an earlier request may have been paid and left no job id: settle it
     (`classifaily ledger settle --submitted`), or choose `on_unknown="resend"`; and what `submit` raises.
     """
+    options = ClassifyOptions(schema=schema, type=type, mode=mode, top_n=top_n, threshold=threshold, explain=explain)
     purchase = Purchase(ledger, resend=on_unknown == "resend", refresh=refresh)
     try:
         value = _resolved(input, _Named(identity, scope), options)
-        schema = options.get("schema")
         saved = None if schema is None else client.schemas.get(_id(schema))
         job = purchase.begin(_terms(client.base_url, categories, saved, options), value)
         if job is None:
@@ -84,6 +91,7 @@ def submit_once(
         purchase.close()
 
 
+@checked_keywords
 async def asubmit_once(
     client: AsyncClassifailyClient,
     input: Input,
@@ -94,14 +102,19 @@ async def asubmit_once(
     scope: str | None = None,
     refresh: bool = False,
     on_unknown: Literal["park", "resend"] = "park",
-    **options: Unpack[ClassifyOptions],
+    schema: int | str | Schema | None = None,
+    type: str = "text",
+    mode: str | None = None,
+    top_n: int | None = None,
+    threshold: float | None = None,
+    explain: bool = False,
 ) -> Job:
     """`submit_once` for the asynchronous client: the ledger is read and written beside the event loop."""
     check_loop("asubmit_once")
+    options = ClassifyOptions(schema=schema, type=type, mode=mode, top_n=top_n, threshold=threshold, explain=explain)
     purchase = await asyncio.to_thread(Purchase, ledger, resend=on_unknown == "resend", refresh=refresh)
     try:
         value = await asyncio.to_thread(_resolved, input, _Named(identity, scope), options)
-        schema = options.get("schema")
         saved = None if schema is None else await client.schemas.get(_id(schema))
         terms = _terms(client.base_url, categories, saved, options)
         job = await asyncio.to_thread(purchase.begin, terms, value)

@@ -133,10 +133,10 @@ def classify(
         ),
     ] = None,
     settle_after: Annotated[
-        float | None, typer.Option(help="Seconds until such an input is settled; else 60.", rich_help_panel=_SPEND)
-    ] = None,
+        float, typer.Option(help="Seconds until such an input is settled.", rich_help_panel=_SPEND)
+    ] = 60.0,
     batch_size: Annotated[int | None, typer.Option(help="Rows in a call; else the plan's.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Calls under way at once; else 16.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Calls under way at once.")] = 16,
     act: Annotated[float, typer.Option(help="Act from this confidence on.", rich_help_panel=_ROUTE)] = 0.85,
     review: Annotated[float, typer.Option(help="Review below this confidence.", rich_help_panel=_ROUTE)] = 0.60,
     max_error_ratio: Annotated[

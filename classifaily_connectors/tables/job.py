@@ -14,8 +14,9 @@ from collections import Counter, deque
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from classifaily_connectors.arguments import check_names
 from classifaily_connectors.bulk.axes import AxesRow
-from classifaily_connectors.bulk.prepare import RunOptions, known
+from classifaily_connectors.bulk.prepare import RunOptions
 from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.identity import Resolver
 from classifaily_connectors.places import Address, Place, is_address, place_of
@@ -91,7 +92,8 @@ class TableJob:
 
     def __init__(self, source: Source, labelling: Labelling, options: TableOptions) -> None:
         check_labelling(labelling)
-        known(options, TableOptions.__annotations__, "a table")  # `ordered` is not: it is written in its own order
+        # `ordered` is none of them: a table is written in its own order.
+        check_names(options, TableOptions.__annotations__, "classify_table()")
         # As words: the members of an Enum are nothing to write down.
         given = options.get("categories")
         self.categories = None if given is None else parse_categories(given)

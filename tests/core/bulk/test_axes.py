@@ -228,7 +228,7 @@ def test_what_no_plan_of_ours_includes_ends_the_run(open_shop: Callable[..., Sho
         (["billing"], {}, "axes must map at least one name"),
         ({"topic": []}, {}, r"axes\['topic'\] is empty"),
         ({"topic": ["a", "a"]}, {}, r"axes\['topic'\]\[1\].name 'a' repeats"),
-        (AXES, {"schema": 17}, "schema is no option of classify_axes"),
+        (AXES, {"schema": 17}, r"classify_axes\(\) takes no option 'schema'"),
         (AXES, {"categories": ["a"]}, "categories"),
         (AXES, {"batch_size": 0}, "batch_size"),
     ],

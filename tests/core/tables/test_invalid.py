@@ -125,7 +125,7 @@ def test_places(refused: Refused, tmp_path: Path) -> None:
     assert "is the source itself" in refused(good, output=good)
     assert "max_error_ratio is 2" in refused(good, max_error_ratio=2)
     assert "on_invalid is 'no'" in refused(good, on_invalid="no")
-    assert "ordered is no option of a table" in refused(good, ordered=False)
+    assert "classify_table() takes no option 'ordered'" in refused(good, ordered=False)
 
 
 def test_what_a_row_holds_is_in_no_error(refused: Refused, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_too_many_errors_are_counted_in_answers(own_sandbox: Sandbox, connect: A
         ({"categories": ["a"]}, "axes exclude categories and schema"),
         ({"schema": 17}, "axes exclude categories and schema"),
         ({"axes": {"team": ["a", "a"]}}, r"team\[1\].name 'a' repeats"),
-        ({"ordered": False}, "ordered is no option of a table"),
+        ({"ordered": False}, r"classify_table\(\) takes no option 'ordered'"),
     ],
 )
 def test_refused_before_anything(ask: Any, rows: Any, options: dict[str, Any], why: str) -> None:

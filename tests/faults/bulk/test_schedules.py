@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyError, RetryPolicy, Row
-from classifaily_connectors.bulk import engine, prepare
 from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.bulk.waiting import arrived
 from classifaily_connectors.sandbox import Fault, Sandbox, Switches
@@ -99,7 +98,13 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 
 
 async def _go(
-    sandbox: Sandbox, rows: list[str], ledger: Ledger, how: Run, categories: Sequence[str] = CATEGORIES
+    sandbox: Sandbox,
+    rows: list[str],
+    ledger: Ledger,
+    how: Run,
+    categories: Sequence[str] = CATEGORIES,
+    *,
+    settle_after: float = 0.0,
 ) -> list[Row] | None:
     """The rows that came out, None when the run did not come to its end."""
     found: list[Row] = []
@@ -112,6 +117,7 @@ async def _go(
             concurrency=how.concurrency,
             ordered=how.ordered,
             on_unknown=how.on_unknown,  # type: ignore[arg-type]
+            settle_after=settle_after,
         )
         try:
             async for row in run:
@@ -170,39 +176,37 @@ def test_every_row_once_and_paid_once(
     rows = [f"{'poison' if n % 7 == 6 else 'invoice'} {case}-{n}" for n in numbers]
     # A request that waits before it works may still be about to run when its answer is given up.
     late = any(fault.kind == "delay" and fault.after_work is False for fault in faults)
-    with pytest.MonkeyPatch.context() as patch:
-        settle = functools.partial(engine.Options, settle_after=2 * DELAY if late else JOB_DELAY)
-        patch.setattr(prepare, "Options", settle)
-        ledger = Ledger(f"sqlite:///{folder}/ledger.db")
-        try:
-            for fault in faults:
-                sandbox.inject(fault)
-            for how in runs:
-                found = asyncio.run(_go(sandbox, rows, ledger, how))
-                if found is not None:
-                    _check(found, rows, how, sandbox, ledger)
-                assert max(_paid(sandbox, rows).values()) <= 1
-            sandbox.clear_faults()
-            last = Run(None, 4, True, "reconcile", None)
-            asyncio.run(asyncio.sleep(2 * DELAY if late else 0))
-            for _patience in range(100):
-                found = asyncio.run(_go(sandbox, rows, ledger, last))
-                assert found is not None
-                _check(found, rows, last, sandbox, ledger)
-                # While a job is still running, which may hold such a row, nothing can be told of it.
-                if "unknown" not in {row.status for row in found}:
-                    break
-            assert {row.status for row in found} <= {"completed", "failed"}
-            assert set(_paid(sandbox, rows).values()) == {1}
-            assert ledger.unsettled() == []
-            requests = len(sandbox.requests)
-            again = asyncio.run(_go(sandbox, rows, ledger, last))
-            assert again is not None
-            assert [row.label for row in again] == [row.label for row in found]
-            assert len(sandbox.requests) == requests
-        finally:
-            sandbox.clear_faults()
-            ledger.close()
+    settle_after = 2 * DELAY if late else JOB_DELAY
+    ledger = Ledger(f"sqlite:///{folder}/ledger.db")
+    try:
+        for fault in faults:
+            sandbox.inject(fault)
+        for how in runs:
+            found = asyncio.run(_go(sandbox, rows, ledger, how, settle_after=settle_after))
+            if found is not None:
+                _check(found, rows, how, sandbox, ledger)
+            assert max(_paid(sandbox, rows).values()) <= 1
+        sandbox.clear_faults()
+        last = Run(None, 4, True, "reconcile", None)
+        asyncio.run(asyncio.sleep(2 * DELAY if late else 0))
+        for _patience in range(100):
+            found = asyncio.run(_go(sandbox, rows, ledger, last, settle_after=settle_after))
+            assert found is not None
+            _check(found, rows, last, sandbox, ledger)
+            # While a job is still running, which may hold such a row, nothing can be told of it.
+            if "unknown" not in {row.status for row in found}:
+                break
+        assert {row.status for row in found} <= {"completed", "failed"}
+        assert set(_paid(sandbox, rows).values()) == {1}
+        assert ledger.unsettled() == []
+        requests = len(sandbox.requests)
+        again = asyncio.run(_go(sandbox, rows, ledger, last, settle_after=settle_after))
+        assert again is not None
+        assert [row.label for row in again] == [row.label for row in found]
+        assert len(sandbox.requests) == requests
+    finally:
+        sandbox.clear_faults()
+        ledger.close()
 
 
 def test_a_run_torn_down_without_a_drain_is_settled_for_free(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -225,9 +229,8 @@ def test_a_run_torn_down_without_a_drain_is_settled_for_free(sandbox: Sandbox, t
     paid = sum(_paid(sandbox, rows).values())
     assert left > 0
     assert paid > 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "Options", functools.partial(engine.Options, settle_after=0.3))
-        found = asyncio.run(_go(sandbox, rows, ledger, Run(3, 4, True, "reconcile", None), ["billing"]))
+    how = Run(3, 4, True, "reconcile", None)
+    found = asyncio.run(_go(sandbox, rows, ledger, how, ["billing"], settle_after=0.3))
     assert found is not None
     assert {row.status for row in found} == {"completed"}
     assert set(_paid(sandbox, rows).values()) == {1}

@@ -5,7 +5,6 @@ Rows are made from numbers, so that both sides know them without sending them.
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections import Counter
@@ -13,11 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from classifaily_connectors import ClassifailyClient, RetryPolicy
-from classifaily_connectors.bulk import engine, prepare
 
 
 def main(order: dict[str, Any]) -> None:
-    prepare.Options = functools.partial(engine.Options, settle_after=order.get("settle_after", 0.0))  # type: ignore[misc,assignment]
+    options = {"settle_after": order.get("settle_after", 0.0), **order["options"]}
     rows, unique = order["rows"], order["unique"]
 
     def source() -> Iterator[str]:
@@ -31,7 +29,7 @@ def main(order: dict[str, Any]) -> None:
     expected = 0
     disorder: list[int] = []
     with ClassifailyClient(order["key"], base_url=order["base_url"], retry=retry) as client:
-        run = client.classify_many(source(), ledger=order["ledger"], **order["options"])
+        run = client.classify_many(source(), ledger=order["ledger"], **options)
         print("started", flush=True)
         for row in run:
             if row.index != expected:
