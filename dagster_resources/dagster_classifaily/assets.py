@@ -24,6 +24,7 @@ from dagster import (
 )
 from dagster_shared.utils.warnings import PreviewWarning
 
+from classifaily_connectors.arguments import check_names
 from classifaily_connectors.errors import ConfigurationError
 from classifaily_connectors.retry import replays
 from classifaily_connectors.taxonomy import parse_categories, refuse
@@ -103,7 +104,7 @@ def classify_asset(
     no answer; `max_error_ratio` (0 to 1) makes it an error that holds back downstream assets, once the labelled table
     is safe.
 
-    Raises TypeError for an unknown option, ConfigurationError for options that contradict each other, and
+    Raises InvalidRequestError for an unknown option, ConfigurationError for options that contradict each other, and
     InvalidRequestError for categories that cannot work.
     """
     given = _checked(options, partitions_def)
@@ -167,9 +168,7 @@ def _checked(options: ClassifyTableOptions, partitions: PartitionsDefinition[str
     from classifaily_connectors.tables.job import check_labelling
 
     allowed = [name for name in ClassifyTableOptions.__annotations__ if name != "progress"]
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise TypeError(f"classify_asset() knows no option {unknown[0]!r}: {', '.join(allowed)}")
+    check_names(options, allowed, "classify_asset()")
     check_labelling(options)
     check_partitioned(options.get("output"), partitions)
     given: ClassifyTableOptions = {**options}

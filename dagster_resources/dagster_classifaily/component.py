@@ -45,7 +45,7 @@ _STRICT = ConfigDict(extra="forbid")
 _FIELDS = (
     "text", "template", "id_column", "prefix", "identity", "media_folder", "categories", "axes", "type", "mode",
     "top_n", "threshold", "explain", "ledger", "refresh", "on_unknown", "budget", "policy", "batch_size",
-    "concurrency", "max_error_ratio", "on_invalid",
+    "concurrency", "settle_after", "max_error_ratio", "on_invalid", "format", "encoding", "delimiter", "quoting",
 )  # fmt: skip
 """The fields that are options of `classify_table` by the same name."""
 
@@ -204,8 +204,8 @@ class ClassifyComponent(Component, Model, Resolvable):
     top_n: int | None = None
     threshold: float | None = None
     explain: bool = False
-    ledger: bool | str = Field(
-        default=True,
+    ledger: Literal[False] | str | None = Field(
+        default=None,
         repr=False,
         description="Where what was paid for is kept: the resource's store, another URL, or false.",
     )
@@ -214,11 +214,16 @@ class ClassifyComponent(Component, Model, Resolvable):
     budget: Annotated[BudgetFields | None, _verbatim(BudgetFields | None, "What a run may spend.")] = None
     policy: Annotated[PolicyFields | None, _verbatim(PolicyFields | None, "Who decides: act, flag, review.")] = None
     batch_size: int | None = None
-    concurrency: int | None = None
+    concurrency: int = 16
+    settle_after: float = Field(default=60.0, description="Seconds until an input perhaps paid is settled.")
     max_error_ratio: float | None = Field(
         default=None, ge=0, le=1, description="Above it the check `error_ratio` fails and holds back what comes after."
     )
     on_invalid: Literal["raise", "skip"] = "raise"
+    format: str | None = Field(default=None, description="csv, tsv, jsonl, parquet …, where the name does not tell.")
+    encoding: str | None = None
+    delimiter: str | None = None
+    quoting: str | None = None
     asset: ResolvedAssetSpec
     resource_key: str = "classifaily"
     io_manager_key: str | None = Field(default=None, description="The IO manager of the labelled frame.")

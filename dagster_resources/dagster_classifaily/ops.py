@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from dagster import In, OpDefinition, OpExecutionContext, Out, RetryPolicy, op
 
+from classifaily_connectors.arguments import check_names
 from classifaily_connectors.taxonomy import parse_categories
 
 if TYPE_CHECKING:
@@ -28,15 +29,11 @@ def build_classify_op(
     `options` are those of `ClassifailyResource.classify`; `resource_key` is the name the resource is bound to. Label,
     confidence and job id become metadata of the output; the item does not. (Dagster keeps the word `input` to itself.)
 
-    Raises TypeError for an unknown option and InvalidRequestError for categories that cannot work.
+    Raises InvalidRequestError for an unknown option and for categories that cannot work.
     """
     from classifaily_connectors.options import ClassifyOptions
 
-    unknown = sorted(set(options) - set(ClassifyOptions.__annotations__))
-    if unknown:
-        raise TypeError(
-            f"build_classify_op() knows no option {unknown[0]!r}: {', '.join(ClassifyOptions.__annotations__)}"
-        )
+    check_names(options, ClassifyOptions.__annotations__, "build_classify_op()")
     if (categories := options.get("categories")) is not None:
         options["categories"] = parse_categories(categories)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from airflow_kit import CONNECTION, KEY, STATE, Run, RunDag, connection_json
 
 from airflow_provider_classifaily.hooks import ClassifailyHook
 from airflow_provider_classifaily.operators import ClassifailyTableOperator
-from classifaily_connectors import ClassifailyClient, UnsettledRowsError
+from classifaily_connectors import ClassifailyClient, UnsettledRowsError, classify_table
 from classifaily_connectors.sandbox import Fault, Sandbox
 
 BODIES = ["I was charged twice", "The API keeps returning a 500 error", "How do I change my password?"]
@@ -148,6 +149,27 @@ def test_every_option_reaches_the_core(run_dag: RunDag, connected: Sandbox, tmp_
     assert len(json.loads(labelled[0]["ai_labels"])) == 2
     assert "repeats the id" in labelled[-1]["ai_error"]
     assert (tmp_path / "own.db").exists()
+
+
+def test_the_operator_takes_what_the_core_takes() -> None:
+    """With the core's defaults; Airflow has its own way to show progress, and another word for the output."""
+    core = {name: each.default for name, each in inspect.signature(classify_table).parameters.items()}
+    ours = {
+        name: each.default for name, each in inspect.signature(ClassifailyTableOperator.__init__).parameters.items()
+    }
+    assert {name for name in core if name not in ours} == {"client", "output", "progress"}
+    assert {name: core[name] for name in ours if name in core} == {name: ours[name] for name in ours if name in core}
+
+
+def test_a_files_dialect_is_said_as_in_the_core(connected: Sandbox, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.csv"
+    source.write_text("subject;body\nFacture;J'ai \u00e9t\u00e9 d\u00e9bit\u00e9\n", encoding="cp1252")
+    operator = ClassifailyTableOperator(
+        task_id="label", source=str(source), target=str(target), text="body", categories=["billing", "technical"],
+        format="csv", encoding="cp1252", delimiter=";", settle_after=5.0,
+    )  # fmt: skip
+    assert operator.execute({})["billed"] == 1
+    assert "J'ai \u00e9t\u00e9 d\u00e9bit\u00e9" in target.read_text(encoding="utf-8")
 
 
 def test_several_axes(run_dag: RunDag, connected: Sandbox, table: Path) -> None:

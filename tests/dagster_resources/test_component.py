@@ -1,5 +1,6 @@
 """`ClassifyComponent`: the YAML, the scaffold, and a real `dg` that runs it."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from classifaily_connectors import Budget, ConfidencePolicy
+from classifaily_connectors import Budget, ConfidencePolicy, classify_table
 from classifaily_connectors.sandbox import Sandbox
 from dagster_classifaily import ClassifailyResource, ClassifyComponent
 
@@ -56,6 +57,15 @@ def test_every_option_of_a_table_is_reachable(sandbox: Sandbox) -> None:
     assert (loaded.budget.max_requests, loaded.policy.act) == (5, 0.9)
     spec = loaded.build_asset(Path()).get_asset_spec(dg.AssetKey(["labelled", "tickets"]))
     assert spec.kinds == {"classifaily"}
+
+
+def test_the_yaml_takes_what_the_core_takes() -> None:
+    """With the core's defaults; `schema_id` is what YAML calls `schema`, and Dagster shows the progress."""
+    core = {name: each.default for name, each in inspect.signature(classify_table).parameters.items()}
+    ours = {name: each.default for name, each in ClassifyComponent.model_fields.items()}
+    assert {name for name in core if name not in ours} == {"client", "schema", "progress"}
+    shared = core.keys() & ours.keys() - {"source"}
+    assert {name: ours[name] for name in shared} == {name: core[name] for name in shared}
 
 
 @pytest.mark.parametrize(

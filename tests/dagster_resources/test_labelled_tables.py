@@ -335,8 +335,8 @@ def test_too_many_of_them_hold_back_what_comes_after_once_the_table_is_safe(run:
     [
         ({"categories": ["a", "a"]}, InvalidRequestError, "repeats"),
         ({"text": "a", "template": "{a}"}, InvalidRequestError, "exclude each other"),
-        ({"catgories": ["a"]}, TypeError, "catgories"),
-        ({"progress": print}, TypeError, "progress"),
+        ({"catgories": ["a"]}, InvalidRequestError, "did you mean 'categories'"),
+        ({"progress": print}, InvalidRequestError, "takes no option 'progress'"),
         ({"max_error_ratio": 5}, InvalidRequestError, "from 0 to 1"),
         (
             {"output": "out.csv", "partitions_def": dg.StaticPartitionsDefinition(["a"])},

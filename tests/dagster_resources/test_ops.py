@@ -43,7 +43,7 @@ def test_the_resource_may_have_another_name(sandbox: Sandbox) -> None:
 def test_what_cannot_work_is_refused_where_it_is_defined() -> None:
     with pytest.raises(InvalidRequestError, match=r"categories\[1\].name 'a' repeats"):
         build_classify_op(categories=["a", "a"])
-    with pytest.raises(TypeError, match="catgories"):
+    with pytest.raises(InvalidRequestError, match="did you mean 'categories'"):
         build_classify_op(catgories=["a"])  # type: ignore[call-arg]
 
 

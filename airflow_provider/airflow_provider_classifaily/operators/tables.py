@@ -100,7 +100,12 @@ class ClassifailyTableOperator(ClassifailyOperator):
         max_error_ratio: float | None = None,
         on_invalid: Literal["raise", "skip"] = "raise",
         batch_size: int | None = None,
-        concurrency: int | None = None,
+        concurrency: int = 16,
+        settle_after: float = 60.0,
+        format: str | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        quoting: str | None = None,
         classifaily_conn_id: str = ClassifailyHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -127,6 +132,11 @@ class ClassifailyTableOperator(ClassifailyOperator):
         self.on_invalid = on_invalid
         self.batch_size = batch_size
         self.concurrency = concurrency
+        self.settle_after = settle_after
+        self.format = format
+        self.encoding = encoding
+        self.delimiter = delimiter
+        self.quoting = quoting
         check_top_n(top_n, mode)
         check_share("threshold", threshold)
         check_share("max_error_ratio", max_error_ratio)
@@ -190,6 +200,11 @@ class ClassifailyTableOperator(ClassifailyOperator):
                 on_invalid=cast("Any", self.on_invalid),
                 batch_size=self.batch_size,
                 concurrency=self.concurrency,
+                settle_after=self.settle_after,
+                format=self.format,
+                encoding=self.encoding,
+                delimiter=self.delimiter,
+                quoting=self.quoting,
                 progress=self._show(context),
             )
         told = {**summary(result), "output": str(self.target), "ledger": shown_url(url) if url else None}
