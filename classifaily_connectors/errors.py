@@ -2,6 +2,7 @@
 
     ClassifailyError
     ├── ConfigurationError (also ValueError)      a setting is missing or nonsense, or the base URL redirects
+    │   └── MissingPackageError (also ImportError) a package of an extra is not installed
     ├── APIError                                  the API answered, and the answer is a refusal
     │   ├── InvalidRequestError (also ValueError) 400, 413, 422; or refused here before anything was sent
     │   ├── AuthenticationError                   401
@@ -89,6 +90,10 @@ class ConfigurationError(ClassifailyError, ValueError):
     """A setting is missing or cannot work; the message names it and says what to change."""
 
     outcome: Outcome | None = "not_sent"
+
+
+class MissingPackageError(ConfigurationError, ImportError):
+    """A package that this call needs is not installed; the message says what to install."""
 
 
 class APIError(ClassifailyError):

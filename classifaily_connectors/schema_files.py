@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from classifaily_connectors.errors import ConfigurationError, InvalidRequestError
+from classifaily_connectors.errors import ConfigurationError, InvalidRequestError, MissingPackageError
 from classifaily_connectors.fields import as_list, as_map
 from classifaily_connectors.operations.schemas import DEFAULT_MODE, DEFAULT_TYPE, SCHEMA_MODES, SCHEMA_TYPES
 from classifaily_connectors.taxonomy import fingerprint, parse_categories
@@ -189,7 +189,7 @@ def yaml_documents(text: str) -> list[Any]:
     try:
         import yaml
     except ImportError:
-        raise ImportError("YAML files need PyYAML: pip install 'classifaily-connectors[cli]'") from None
+        raise MissingPackageError("YAML files need PyYAML: pip install 'classifaily-connectors[cli]'") from None
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # ships no types
         """Resolves nulls and merged anchors, and nothing else."""

@@ -67,8 +67,10 @@ class Pages:
         """The jobs of `page` not seen before."""
         self.offset += len(page)
         new = [job for job in page if job.id not in self._seen]
-        self._seen.update(job.id for job in new if job.id is not None)
-        self.ended = not new or (page.total is not None and self.offset >= page.total)
+        ids = {job.id for job in new if job.id is not None}
+        self._seen |= ids
+        # Entries without an id look new on every page, so they do not keep the iteration going.
+        self.ended = not ids or (page.total is not None and self.offset >= page.total)
         return new
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Protocol, TypeGuard
 from urllib.parse import unquote
 
-from classifaily_connectors.errors import StorageError
+from classifaily_connectors.errors import MissingPackageError, StorageError
 from classifaily_connectors.places.base import Place, need, reason
 from classifaily_connectors.places.local import LocalPlace
 from classifaily_connectors.places.remote import RemotePlace
@@ -54,13 +54,16 @@ def place_of(address: Address) -> Place:
     """The place at a path or URL.
 
     Raises InvalidRequestError for a URL that lost a slash (`Path("s3://bucket/x")` does that), a file URL that names a
-    host, an empty name, and a scheme that no installed file system has.
+    host, an empty name, what is no path at all, and a scheme that no file system has; MissingPackageError where the
+    package of the file system is not installed.
     """
     if _brings_its_file_system(address):
         if address.protocol in ("", "file", "local"):
             return LocalPlace(Path(address.path))
         return RemotePlace(address.fs, address.path, address.protocol)
-    text = os.fspath(cast("str | os.PathLike[str]", address))
+    if not isinstance(address, str | os.PathLike):
+        raise refuse(f"a path or URL must be text or a Path, not {type(address).__name__}")
+    text = os.fspath(address)
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # a path may be of bytes
         raise refuse("a path or URL must be text, not bytes")
     if not text.strip():
@@ -88,7 +91,7 @@ def _remote(url: str, scheme: str) -> RemotePlace:
     except Exception as error:  # noqa: BLE001  # whatever a file system raises
         raise StorageError(f"{shown} cannot be reached: {reason(error)}", place=shown) from None
     if missing:
-        raise ImportError(f"{shown}: {missing}")
+        raise MissingPackageError(f"{shown}: {missing}")
     raise refuse(f"{shown}: no file system is known for {scheme}://")
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import IO, TYPE_CHECKING
 
-from classifaily_connectors.errors import ClassifailyError, StorageError
+from classifaily_connectors.errors import ClassifailyError, MissingPackageError, StorageError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -18,7 +18,7 @@ Produce = Callable[[IO[bytes]], None]
 def need(module: str, extra: str = "frames") -> ModuleType:
     """The module of an extra.
 
-    Raises ImportError with the command that installs it.
+    Raises MissingPackageError with the command that installs it.
     """
     from importlib import import_module
 
@@ -27,7 +27,7 @@ def need(module: str, extra: str = "frames") -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-    raise ImportError(f"this table needs {module}: pip install 'classifaily-connectors[{extra}]'", name=module)
+    raise MissingPackageError(f"this table needs {module}: pip install 'classifaily-connectors[{extra}]'")
 
 
 class Place(ABC):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from classifaily_connectors.errors import ConfigurationError, StoreError
+from classifaily_connectors.errors import ConfigurationError, MissingPackageError, StoreError
 from classifaily_connectors.store import forks
 from classifaily_connectors.store.address import FORMS, SQLITE, VARIABLE, shown, store_url
 
@@ -27,7 +27,7 @@ try:
     import sqlalchemy.event as sa_event
     from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 except ImportError:
-    raise ImportError(
+    raise MissingPackageError(
         "the ledger needs SQLAlchemy: pip install 'classifaily-connectors[store]' (or [postgres])"
     ) from None
 

@@ -228,7 +228,7 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
         depth = len(found[1]) // 4
         del parents[depth:]
         kind = getattr(errors, found[2])
-        assert kind.__base__.__name__ == (parents[-1] if parents else "Exception")
+        assert kind.__bases__[0].__name__ == (parents[-1] if parents else "Exception")
         parents.append(found[2])
     drawn = set(re.findall(r"[A-Z]\w+Error", errors.__doc__ or ""))
     assert {name for name in cc.__all__ if name.endswith("Error")} <= drawn

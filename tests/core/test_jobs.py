@@ -165,6 +165,13 @@ def test_a_server_that_ignores_the_offset_ends(total: bool, caller: Caller, cann
     assert len(canned.asked) == 2
 
 
+def test_entries_without_an_id_end_the_iteration(caller: Caller, canned: Canned) -> None:
+    canned.respond = lambda _asked: (200, {}, b'{"jobs": [{"status": "completed"}, null, 7]}')
+    found = caller(lambda c: c.jobs.iterate())
+    assert len(found) <= 3
+    assert len(canned.asked) == 1
+
+
 # --- waiting ------------------------------------------------------------------------------------------------------
 
 
