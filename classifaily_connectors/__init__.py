@@ -6,8 +6,7 @@ The law of this file: it only re-exports, and lazily (PEP 562). Orchestrators im
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from classifaily_connectors._lazy import lazy_names
 from classifaily_connectors._version import __version__
 
 TYPE_CHECKING = False  # type checkers know the name; importing `typing` would be nine tenths of this import
@@ -132,7 +131,8 @@ __all__ = [
 
 _MODELS = ("BatchResult", "Category", "Classification", "ErrorDetail", "Job", "Label", "Schema", "Usage")
 _TABLES = ("TableResult", "aclassify_table", "aplan_table", "classify_table", "plan_table")
-_HOME = {
+_MODULES = {
+    **dict.fromkeys(__all__, "errors"),
     **dict.fromkeys(("AsyncAxesRun", "AxesRow", "AxesRun"), "bulk.axes"),
     "AsyncBulkRun": "bulk.run",
     "AsyncClassifailyClient": "async_client",
@@ -152,12 +152,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar, cast
 
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.errors import refuse
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -137,6 +137,11 @@ class InvalidRequestError(APIError, ValueError):
     """The request is wrong and sending it again cannot help; `status` is None when it was never sent."""
 
 
+def refuse(message: str) -> InvalidRequestError:
+    """The error for an argument that is wrong before anything was sent."""
+    return InvalidRequestError(message, outcome="not_sent")
+
+
 class AuthenticationError(APIError):
     """The API key is missing, malformed or revoked."""
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.media import MAX_IMAGE_BYTES, Input, Reference, encode_input
 from classifaily_connectors.places import LocalPlace, Place, RemotePlace, object_version, place_of, scheme_of
-from classifaily_connectors.taxonomy import refuse
 
 EXPIRES = 24 * 3600
 """Seconds a signed URL is good for: a queued video may wait."""

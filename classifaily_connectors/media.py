@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Self
 
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.errors import refuse
 
 INPUT_TYPES = ("text", "image", "audio", "video")
 MAX_IMAGE_BYTES = 20 * 1024 * 1024

@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
         f"the progress bar needs {error.name}: pip install 'classifaily-connectors[cli]'", name=error.name
     ) from error
 
-from classifaily_connectors.tables.report import progress_line
+from classifaily_connectors.tables.report import duration, progress_line
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.progress import Progress
@@ -99,14 +99,3 @@ class _Counts(ProgressColumn):
         if moment.eta is not None:
             text.append(f"  {duration(moment.eta)} left", style="dim")
         return text
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "4.2 s", "3 min 20 s", "2 h 05 min"."""
-    if seconds < 10:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, cast
 
 from classifaily_connectors.enums import category_of
-from classifaily_connectors.errors import InvalidRequestError
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.models import Category
 
 CategoryLike = str | Category | Mapping[str, Any] | Enum
@@ -25,11 +25,6 @@ CategorySet = Iterable[CategoryLike]
 
 _FIELDS = frozenset({"name", "description", "examples"})
 _FILES = (".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv")
-
-
-def refuse(message: str) -> InvalidRequestError:
-    """The error for an argument that is wrong before anything was sent."""
-    return InvalidRequestError(message, outcome="not_sent")
 
 
 def parse_categories(categories: Iterable[CategoryLike], field: str = "categories") -> tuple[Category, ...]:

@@ -17,8 +17,9 @@ from classifaily_connectors.bulk.rows import Row
 from classifaily_connectors.bulk.source import Rows, again
 from classifaily_connectors.bulk.terms import OwnSet
 from classifaily_connectors.enums import member_for, taxonomy_of
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.routing import ConfidencePolicy
-from classifaily_connectors.taxonomy import CategorySet, parse_categories, refuse
+from classifaily_connectors.taxonomy import CategorySet, parse_categories
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

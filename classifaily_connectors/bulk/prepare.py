@@ -13,11 +13,12 @@ from classifaily_connectors.bulk.reconcile import SETTLE_AFTER
 from classifaily_connectors.bulk.session import Request
 from classifaily_connectors.bulk.terms import Terms
 from classifaily_connectors.enums import categories_of, taxonomy_of
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.media import INPUT_TYPES
 from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.shapes import check_many
 from classifaily_connectors.routing import ConfidencePolicy
-from classifaily_connectors.taxonomy import CategoryLike, parse_categories, refuse
+from classifaily_connectors.taxonomy import CategoryLike, parse_categories
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.budget import Budget

@@ -19,9 +19,8 @@ from classifaily_connectors.bulk.runner import Handover, Runner
 from classifaily_connectors.bulk.source import Pump, Rows, Tap, aparts, parts
 from classifaily_connectors.bulk.waiting import arrived, outlast
 from classifaily_connectors.concurrency import check_loop
-from classifaily_connectors.errors import StoppedError
+from classifaily_connectors.errors import StoppedError, refuse
 from classifaily_connectors.models import L_co
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

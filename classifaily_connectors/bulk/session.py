@@ -17,8 +17,8 @@ from classifaily_connectors.bulk.plan import Plan, plan
 from classifaily_connectors.bulk.progress import BulkStats
 from classifaily_connectors.bulk.source import Rows, again
 from classifaily_connectors.enums import member_for
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.operations import schemas
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.rows import Row

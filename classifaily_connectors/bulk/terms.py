@@ -16,10 +16,10 @@ from functools import cached_property
 from string import Formatter
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from classifaily_connectors.errors import InvalidRequestError
+from classifaily_connectors.errors import InvalidRequestError, refuse
 from classifaily_connectors.media import encode_input
 from classifaily_connectors.settings import BASE_URL, OTHER_BASE_URL
-from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse, to_wire
+from classifaily_connectors.taxonomy import fingerprint, parse_categories, to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,9 +15,11 @@ from classifaily_connectors.cli.common import BaseUrl, Json, LedgerPlace, consol
 from classifaily_connectors.cli.failing import DONE, TROUBLE, UNCOVERED
 from classifaily_connectors.cli.stopping import Stopping
 from classifaily_connectors.cli.streams import STREAM, spooled
-from classifaily_connectors.errors import UnsettledRowsError
+from classifaily_connectors.errors import UnsettledRowsError, refuse
 from classifaily_connectors.tables.report import summary as table_summary
-from classifaily_connectors.taxonomy import CategoryLike, is_file_name, refuse
+
+if TYPE_CHECKING:
+    from classifaily_connectors.taxonomy import CategoryLike
 
 
 class InputType(StrEnum):
@@ -225,6 +227,8 @@ def several_categories(words: list[str], *, one: bool = False) -> list[CategoryL
 
     Raises InvalidRequestError for a single bare name, which is nearly always a slip, unless `one` is meant.
     """
+    from classifaily_connectors.taxonomy import is_file_name
+
     found = [each for word in words for each in read_categories(word)]
     if len(found) == 1 and isinstance(found[0], str) and not one:
         name = found[0]

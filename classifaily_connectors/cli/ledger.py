@@ -21,9 +21,9 @@ from classifaily_connectors.cli.common import (
     print_json,
 )
 from classifaily_connectors.cli.failing import DONE, UNKNOWN
-from classifaily_connectors.progress import duration
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.store.address import shown
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.tables.report import duration
 
 if TYPE_CHECKING:
     from classifaily_connectors.store import Entry

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from classifaily_connectors.cli.common import BaseUrl, console, open_client
-from classifaily_connectors.enums import source_of
-from classifaily_connectors.lint import lint as find_warnings
-from classifaily_connectors.schema_files import Change, apply, plan, read
+
+if TYPE_CHECKING:
+    from classifaily_connectors.schema_files import Change
 
 schemas = typer.Typer(no_args_is_help=True, help="Saved schemas as YAML or JSON files in git.")
 
@@ -25,6 +25,8 @@ CHANGES = 10
 @schemas.command("plan")
 def show_plan(paths: Paths, base_url: BaseUrl = None) -> None:
     """Show what would change in the account; changes nothing. Exit code 10 when something would."""
+    from classifaily_connectors.schema_files import plan, read
+
     with open_client(base_url) as client:
         changes = plan(read(*paths), client.schemas.list())
     _print(changes)
@@ -39,6 +41,8 @@ def carry_out(
     base_url: BaseUrl = None,
 ) -> None:
     """Make the account's schemas as the files say; nothing is deleted. Texts under a changed one are paid anew."""
+    from classifaily_connectors.schema_files import apply, plan, read
+
     with open_client(base_url) as client:
         changes = plan(read(*paths), client.schemas.list())
         _print(changes)
@@ -56,6 +60,9 @@ def lint(
     strict: Annotated[bool, typer.Option(help="Exit with 10 when there is a warning.")] = False,
 ) -> None:
     """Warn of what is likely to cost accuracy: no catch-all, near-duplicate names, empty descriptions."""
+    from classifaily_connectors.lint import lint as find_warnings
+    from classifaily_connectors.schema_files import read
+
     found = 0
     for schema in read(*paths):
         for warning in find_warnings(schema.categories):
@@ -73,6 +80,9 @@ def codegen(
     base_url: BaseUrl = None,
 ) -> None:
     """Print a Python Enum that stands for a schema: `classify(..., categories=Label)` takes it."""
+    from classifaily_connectors.enums import source_of
+    from classifaily_connectors.schema_files import read
+
     if source.isdecimal():
         with open_client(base_url) as client:
             categories = client.schemas.get(source).categories

@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from classifaily_connectors.cli.failing import DONE, FAILED, UNCOVERED, UNKNOWN
-from classifaily_connectors.progress import duration
-from classifaily_connectors.tables.report import ranked
+from classifaily_connectors.tables.report import duration, ranked
 
 if TYPE_CHECKING:
     from rich.console import Console

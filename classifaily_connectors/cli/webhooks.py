@@ -12,7 +12,7 @@ import typer
 
 from classifaily_connectors.cli.common import ledger_url
 from classifaily_connectors.cli.failing import TROUBLE
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.errors import refuse
 
 webhooks = typer.Typer(help="Receive deliveries, and look after those received.", no_args_is_help=True)
 

@@ -18,7 +18,7 @@ from classifaily_connectors.cli.common import Json, ledger_url
 from classifaily_connectors.cli.failing import DONE, UNKNOWN
 from classifaily_connectors.cli.ledger import seconds
 from classifaily_connectors.cli.webhooks import StorePlace, webhooks
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.errors import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.store import Delivery, Inbox

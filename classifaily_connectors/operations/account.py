@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from classifaily_connectors.errors import MethodNotAllowedError, NotFoundError
+from classifaily_connectors.errors import MethodNotAllowedError, NotFoundError, refuse
 from classifaily_connectors.fields import as_map
 from classifaily_connectors.media import HALF_A_PAIR, is_unicode
 from classifaily_connectors.models import Usage, WebhookEndpoint
@@ -17,7 +17,6 @@ from classifaily_connectors.operations.effects import Send
 from classifaily_connectors.operations.jobs import page_of
 from classifaily_connectors.secret_text import bare, no_secret
 from classifaily_connectors.settings import is_loopback
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

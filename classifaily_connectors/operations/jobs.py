@@ -19,6 +19,7 @@ from classifaily_connectors.errors import (
     NotSentError,
     RateLimitedError,
     ServerError,
+    refuse,
 )
 from classifaily_connectors.fields import as_list, as_map
 from classifaily_connectors.media import HALF_A_PAIR, is_unicode
@@ -26,7 +27,6 @@ from classifaily_connectors.models import Job
 from classifaily_connectors.operations.call import call
 from classifaily_connectors.operations.effects import Send, Sleep, Stopwatch
 from classifaily_connectors.operations.payloads import whole
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.operations.context import Context

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.media import HALF_A_PAIR, Input, encode_input, is_unicode
 from classifaily_connectors.models import Schema
 from classifaily_connectors.operations.shapes import check_many
-from classifaily_connectors.taxonomy import CategoryLike, parse_categories, refuse, to_wire
+from classifaily_connectors.taxonomy import CategoryLike, parse_categories, to_wire
 
 Item = Input | Mapping[str, Any]
 """One input of a batch: text, or a mapping with `input` and perhaps `id`, `type` and `categories`."""

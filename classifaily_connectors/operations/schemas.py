@@ -15,6 +15,7 @@ from classifaily_connectors.errors import (
     MethodNotAllowedError,
     NotFoundError,
     SchemaNotFoundError,
+    refuse,
 )
 from classifaily_connectors.fields import as_map
 from classifaily_connectors.media import INPUT_TYPES
@@ -23,7 +24,7 @@ from classifaily_connectors.operations import payloads
 from classifaily_connectors.operations.call import Reader, call
 from classifaily_connectors.operations.effects import Send
 from classifaily_connectors.operations.jobs import MAX_PAGE, Page, page_of
-from classifaily_connectors.taxonomy import CategoryLike, fingerprint, parse_categories, refuse, to_wire
+from classifaily_connectors.taxonomy import CategoryLike, fingerprint, parse_categories, to_wire
 
 if TYPE_CHECKING:
     from classifaily_connectors.operations.context import Context

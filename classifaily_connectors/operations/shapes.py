@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import cast
 
-from classifaily_connectors.taxonomy import refuse
+from classifaily_connectors.errors import refuse
 
 
 def check_many(many: object, name: str, *, one: str = "classify") -> None:

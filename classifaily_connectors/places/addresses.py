@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import unquote
 
-from classifaily_connectors.errors import MissingPackageError, StorageError
+from classifaily_connectors.errors import MissingPackageError, StorageError, refuse
 from classifaily_connectors.places.base import Place, need, reason
 from classifaily_connectors.places.local import LocalPlace
 from classifaily_connectors.places.remote import RemotePlace
 from classifaily_connectors.redaction import shown_url
-from classifaily_connectors.taxonomy import refuse
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)(://|::)", re.IGNORECASE)
 _LOST_SLASH = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)

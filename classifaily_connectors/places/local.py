@@ -12,10 +12,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
-from classifaily_connectors.errors import OutputBusyError
+from classifaily_connectors.errors import OutputBusyError, refuse
 from classifaily_connectors.places.base import Place, Produce, storage_errors
 from classifaily_connectors.process import identity, is_gone
-from classifaily_connectors.taxonomy import refuse
 
 _PRIVATE = 0o700
 # What file systems answer that have no locks (Lustre, NFS, FUSE), or cannot force a folder to the disk (CIFS).

@@ -17,9 +17,8 @@ from collections.abc import Generator
 from datetime import datetime
 from typing import IO, Any, cast
 
-from classifaily_connectors.errors import OutputBusyError, StorageError
+from classifaily_connectors.errors import OutputBusyError, StorageError, refuse
 from classifaily_connectors.places.base import Place, Produce, reason, storage_errors
-from classifaily_connectors.taxonomy import refuse
 
 RENEWED, EXPIRES = 20.0, 90.0
 """Seconds between two renewals of a run's note, and until the note of a run that was killed no longer counts."""

@@ -8,12 +8,16 @@ types of the output are fixed before its first row; and what appears under the o
 and JSONL need only the standard library, everything else the extra `frames`.
 """
 
-from classifaily_connectors.tables.endings import TableResult
-from classifaily_connectors.tables.run import (
-    aclassify_table,
-    aplan_table,
-    classify_table,
-    plan_table,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from classifaily_connectors._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from classifaily_connectors.tables.endings import TableResult
+    from classifaily_connectors.tables.run import aclassify_table, aplan_table, classify_table, plan_table
 
 __all__ = ["TableResult", "aclassify_table", "aplan_table", "classify_table", "plan_table"]
+
+__getattr__ = lazy_names(__name__, {**dict.fromkeys(__all__, "run"), "TableResult": "endings"})

@@ -11,11 +11,11 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import Place, need
 from classifaily_connectors.tables.arrowvalues import array_of, values_of
 from classifaily_connectors.tables.chunks import CHUNK, Chunk, Table
 from classifaily_connectors.tables.values import UnwritableError, missing
-from classifaily_connectors.taxonomy import refuse
 
 _NANOSECONDS_END = 2**63 // 1000
 """The microseconds on either side of 1970 that Arrow's nanoseconds can count."""

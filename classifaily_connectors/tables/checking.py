@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from classifaily_connectors.bulk.terms import template_columns
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.media import HALF_A_PAIR, INPUT_TYPES, is_unicode
-from classifaily_connectors.taxonomy import parse_categories, refuse
+from classifaily_connectors.taxonomy import parse_categories
 
 if TYPE_CHECKING:
     from classifaily_connectors.errors import InvalidRequestError

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.arrowvalues import array_of
 from classifaily_connectors.tables.values import UnwritableError, missing, plain_column
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.errors import InvalidRequestError

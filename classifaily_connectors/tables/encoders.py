@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.media import HALF_A_PAIR, is_unicode
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.chunks import RecordChunk
 from classifaily_connectors.tables.textfiles import CsvChunk, CsvTable
 from classifaily_connectors.tables.values import cell_column, to_json
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.places import Place

@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from classifaily_connectors.errors import InvalidRequestError
+from classifaily_connectors.errors import InvalidRequestError, refuse
 from classifaily_connectors.tables.checking import own_term
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.identity import Resolver

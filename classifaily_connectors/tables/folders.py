@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.chunks import Chunk, Table
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.places import Place

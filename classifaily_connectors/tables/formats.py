@@ -14,8 +14,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import IO, Any, Literal, cast
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import need
-from classifaily_connectors.taxonomy import refuse
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "xlsx"]
 _KINDS: dict[str, Kind] = {

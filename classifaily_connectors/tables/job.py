@@ -18,6 +18,7 @@ from classifaily_connectors.arguments import check_names
 from classifaily_connectors.bulk.axes import AxesRow
 from classifaily_connectors.bulk.prepare import RunOptions
 from classifaily_connectors.bulk.rows import Row
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.identity import Resolver
 from classifaily_connectors.places import Address, Place, is_address, place_of
 from classifaily_connectors.routing import ConfidencePolicy
@@ -34,7 +35,7 @@ from classifaily_connectors.tables.records import RecordTable
 from classifaily_connectors.tables.shape import Answer, Shape
 from classifaily_connectors.tables.sinks import FileSink, FrameSink, RecordSink, Sink
 from classifaily_connectors.tables.surveying import Survey
-from classifaily_connectors.taxonomy import fingerprint, parse_categories, refuse
+from classifaily_connectors.taxonomy import fingerprint, parse_categories
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.progress import BulkStats

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import IO
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.tables.textfiles import JsonlTable
-from classifaily_connectors.taxonomy import refuse
 
 _PIECE = 1 << 16
 _BLANK, _CLOSING = " \t\r\n", '}]"'

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import files_at, is_address, place_of
 from classifaily_connectors.tables.arrowtables import FrameTable, ParquetTable
 from classifaily_connectors.tables.folders import FolderTable
@@ -16,7 +17,6 @@ from classifaily_connectors.tables.pipes import read_once
 from classifaily_connectors.tables.records import RecordTable
 from classifaily_connectors.tables.textfiles import CsvTable, JsonlTable
 from classifaily_connectors.tables.workbooks import WorkbookTable
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.places import Place

@@ -10,8 +10,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import LocalPlace, Place
-from classifaily_connectors.taxonomy import refuse
 
 
 class _Copy(LocalPlace):

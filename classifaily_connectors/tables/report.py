@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from classifaily_connectors.bulk.progress import BulkStats
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from classifaily_connectors.bulk.progress import Progress
+    from classifaily_connectors.bulk.progress import BulkStats, Progress
     from classifaily_connectors.tables.endings import TableResult
 
 _BAR = 24
@@ -62,6 +60,8 @@ def ending(stats: BulkStats | None) -> dict[str, Any]:
     `ledger` is where it keeps what it paid, None when it keeps nothing. `rerun_at_most` are the requests that the same
     run would still pay for; None when the rows were not counted beforehand. `stats.ending()` says it in words.
     """
+    from classifaily_connectors.bulk.progress import BulkStats
+
     stats = BulkStats() if stats is None else stats
     return {
         "rows": stats.rows,
@@ -121,3 +121,14 @@ def _escaped(label: str) -> str:
     # A label is the server's word: it may hold what Markdown or a web page would take for its own.
     plain = " ".join(label.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{each}" if each in "\\|`*_[]" else each for each in plain)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "4.2 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds < 10:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from classifaily_connectors.bulk.rows import COLUMNS
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import need
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.bulk.rows import Row

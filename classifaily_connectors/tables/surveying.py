@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.tables.checking import Checker
 from classifaily_connectors.tables.chunks import RecordChunk
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
+from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.chunks import CHUNK, Chunk, RecordChunk, Table, Types
 from classifaily_connectors.tables.dialect import Record, declared_delimiter, delimiter_of, encoding_of, records
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.places import Place

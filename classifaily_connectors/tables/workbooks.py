@@ -11,13 +11,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from classifaily_connectors.errors import InvalidRequestError
+from classifaily_connectors.errors import InvalidRequestError, refuse
 from classifaily_connectors.places import need
 from classifaily_connectors.tables.chunks import CHUNK, Chunk, RecordChunk, Types
 from classifaily_connectors.tables.encoders import TextEncoder
 from classifaily_connectors.tables.textfiles import FileTable
 from classifaily_connectors.tables.values import UnwritableError, cell_column, to_json
-from classifaily_connectors.taxonomy import refuse
 
 if TYPE_CHECKING:
     from classifaily_connectors.places import Place

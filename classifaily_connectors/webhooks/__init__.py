@@ -6,9 +6,9 @@ server; everything else is loaded when it is first asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from classifaily_connectors._lazy import lazy_names
 from classifaily_connectors.webhooks.signature import parse_event, sign, verify
 
 if TYPE_CHECKING:
@@ -36,15 +36,10 @@ __all__ = [
     "wait_for_job",
 ]
 
-_HOME = {"Feed": "feed", "Receiver": "receiver", "open_feed": "feed"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME.get(name, 'waiting')}"), name)
-    globals()[name] = value
-    return value
+_WAITING = ("Settled", "acheck_job", "await_for_job", "check_job", "wait_for_job")
+__getattr__ = lazy_names(
+    __name__, {"Feed": "feed", "Receiver": "receiver", "open_feed": "feed", **dict.fromkeys(_WAITING, "waiting")}
+)
 
 
 def __dir__() -> list[str]:

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from classifaily_connectors.errors import InvalidRequestError, JobTimeoutError, NotFoundError
+from classifaily_connectors.errors import InvalidRequestError, JobTimeoutError, NotFoundError, refuse
 from classifaily_connectors.events import status_after
 from classifaily_connectors.models import Job
 from classifaily_connectors.operations.jobs import checked_job_id, settled
-from classifaily_connectors.taxonomy import refuse
 from classifaily_connectors.webhooks.asking import PASSING, Asker, Pace
 from classifaily_connectors.webhooks.place import Place
 from classifaily_connectors.webhooks.room import Room, avisit, visit

@@ -25,9 +25,9 @@ from dagster import (
 from dagster_shared.utils.warnings import PreviewWarning
 
 from classifaily_connectors.arguments import check_names
-from classifaily_connectors.errors import ConfigurationError
+from classifaily_connectors.errors import ConfigurationError, refuse
 from classifaily_connectors.retry import replays
-from classifaily_connectors.taxonomy import parse_categories, refuse
+from classifaily_connectors.taxonomy import parse_categories
 from dagster_classifaily.failures import as_raised, never
 from dagster_classifaily.labelling import ERROR_RATIO, Step
 from dagster_classifaily.partitions import check_partitioned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 ROUNDS = 7
 SHARE = 15 / 947
 """Of the openai SDK's import: the goal of 15 ms, said as a ratio on the machine where openai took 947 ms."""
+HELP_SHARE = 1.5
+"""Of the CPU time of `import httpx`; typer and rich alone are more than 1."""
 OPERATOR_SHARE = 1 / 20
 """Of the openai provider's operator, each beyond `airflow.sdk`."""
 
@@ -44,6 +47,27 @@ def test_root(tmp_path: Path, race: type[Race]) -> None:
     result = race("Import of the package, ms", contenders, rounds=ROUNDS)
     result.show("openai", ".1f")
     assert result.ratio("classifaily_connectors", "openai").middle <= SHARE
+
+
+def processor_milliseconds(arguments: list[str], home: Path) -> float:
+    """The CPU time of a process of its own."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], cwd=home, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
+
+
+def test_help(tmp_path: Path, race: type[Race]) -> None:
+    commands = {
+        "import httpx": ["-c", "import httpx"],
+        "classifaily --help": ["-m", "classifaily_connectors", "--help"],
+    }
+    contenders = {
+        name: functools.partial(processor_milliseconds, command, tmp_path) for name, command in commands.items()
+    }
+    result = race("CPU time of the command line's help, ms", contenders, rounds=ROUNDS)
+    result.show("import httpx", ".1f")
+    assert result.ratio("classifaily --help", "import httpx").middle <= HELP_SHARE
 
 
 def test_airflow_operator(tmp_path: Path, race: type[Race]) -> None:

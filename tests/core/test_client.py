@@ -240,11 +240,17 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+def test_the_command_lines_help_loads_neither_httpx_nor_pydantic() -> None:
+    loaded = modules_after("import classifaily_connectors.cli")
+    assert not loaded & {"httpx", "pydantic", "asyncio", "sqlalchemy", "yaml", "pyarrow", "narwhals", "fsspec"}
+
+
 def test_importing_the_package_loads_neither_httpx_nor_pydantic() -> None:
     """Orchestrators parse DAG files again and again."""
     loaded = modules_after("import classifaily_connectors; dir(classifaily_connectors)")
     assert {each for each in loaded if each.startswith("classifaily")} == {
         "classifaily_connectors",
+        "classifaily_connectors._lazy",
         "classifaily_connectors._version",
     }
     assert not loaded & {"httpx", "httpcore", "pydantic", "pydantic_core", "asyncio", "ssl"}

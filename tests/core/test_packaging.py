@@ -229,4 +229,8 @@ before = set(sys.modules)
 import classifaily_connectors
 told = sorted(name for name in set(sys.modules) - before if name.partition(".")[0] not in sys.stdlib_module_names)
 """
-    assert bare.told(code) == ["classifaily_connectors", "classifaily_connectors._version"]
+    assert bare.told(code) == [
+        "classifaily_connectors",
+        "classifaily_connectors._lazy",
+        "classifaily_connectors._version",
+    ]

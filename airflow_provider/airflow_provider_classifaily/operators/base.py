@@ -132,7 +132,7 @@ def check_choice(name: str, choice: object, choices: Sequence[str]) -> None:
 
 def check_refresh(refresh: object, choices: Sequence[object]) -> None:
     """Raise InvalidRequestError, once templates are rendered, for a truth value that became text: "False" is true."""
-    from classifaily_connectors.taxonomy import refuse
+    from classifaily_connectors.errors import refuse
 
     if refresh not in choices:
         raise refuse(f"refresh is {refresh!r}; it must be one of {', '.join(map(repr, choices))}; {NATIVE}")
@@ -140,7 +140,7 @@ def check_refresh(refresh: object, choices: Sequence[object]) -> None:
 
 def check_ledger(ledger: object) -> None:
     """Raise InvalidRequestError, once templates are rendered, for a ledger that became a text: "False" is no place."""
-    from classifaily_connectors.taxonomy import refuse
+    from classifaily_connectors.errors import refuse
 
     if ledger is True or ledger in ("True", "False", "None"):
         raise refuse(f"ledger is {ledger!r}; it must be a store URL, False or None; {NATIVE}")

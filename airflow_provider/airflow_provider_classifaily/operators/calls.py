@@ -174,7 +174,7 @@ class ClassifailySchemaOperator(ClassifailyOperator):
 
 
 def _refuse_what_is_no_list(items: object) -> None:
-    from classifaily_connectors.taxonomy import refuse
+    from classifaily_connectors.errors import refuse
 
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Sequence):
         kind = "None" if items is None else f"of type {cast('Any', items).__class__.__name__}"

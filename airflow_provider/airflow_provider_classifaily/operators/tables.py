@@ -219,7 +219,7 @@ class ClassifailyTableOperator(ClassifailyOperator):
 
     def _check_target(self, context: Context) -> None:
         """Refuse to replace the table of another task that was mapped from the same operator."""
-        from classifaily_connectors.taxonomy import refuse
+        from classifaily_connectors.errors import refuse
 
         place = getattr(cast("Any", context).get("ti"), "map_index", -1)
         written = getattr(self._mapped_as(context), "partial_kwargs", {}).get("target")
@@ -330,6 +330,6 @@ def _made(kind: Callable[..., T], given: Mapping[str, Any] | str | None) -> T | 
             problem = str(error)
     else:
         problem = "it must be a mapping of its arguments"
-    from classifaily_connectors.taxonomy import refuse
+    from classifaily_connectors.errors import refuse
 
     raise refuse(f"{kind.__name__}: {problem}; {NATIVE}")
