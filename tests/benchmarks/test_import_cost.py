@@ -18,7 +18,8 @@ ROUNDS = 7
 SHARE = 15 / 947
 """Of the openai SDK's import: the goal of 15 ms, said as a ratio on the machine where openai took 947 ms."""
 HELP_SHARE = 1.5
-"""Of the CPU time of `import httpx`; typer and rich alone are more than 1."""
+"""Of the CPU time of the smallest application of typer, which our command line is made with."""
+SMALLEST = "import typer; app = typer.Typer(); app.command()(lambda: None); app(['--help'])"
 OPERATOR_SHARE = 1 / 20
 """Of the openai provider's operator, each beyond `airflow.sdk`."""
 
@@ -60,14 +61,15 @@ def processor_milliseconds(arguments: list[str], home: Path) -> float:
 def test_help(tmp_path: Path, race: type[Race]) -> None:
     commands = {
         "import httpx": ["-c", "import httpx"],
+        "smallest typer --help": ["-c", SMALLEST],
         "classifaily --help": ["-m", "classifaily_connectors", "--help"],
     }
     contenders = {
         name: functools.partial(processor_milliseconds, command, tmp_path) for name, command in commands.items()
     }
     result = race("CPU time of the command line's help, ms", contenders, rounds=ROUNDS)
-    result.show("import httpx", ".1f")
-    assert result.ratio("classifaily --help", "import httpx").middle <= HELP_SHARE
+    result.show("smallest typer --help", ".1f")
+    assert result.ratio("classifaily --help", "smallest typer --help").middle <= HELP_SHARE
 
 
 def test_airflow_operator(tmp_path: Path, race: type[Race]) -> None:
