@@ -209,12 +209,12 @@ class Sender:
                 problem = error
             else:
                 # A part of a batch is quicker than a whole one, and a queued one says nothing of the load.
-                if len(units) >= self.engine.batch_size and not answer.queued:
-                    self.engine.limiter.observe(time.monotonic() - started)
+                is_typical = len(units) >= self.engine.batch_size and not answer.queued
+                seconds = time.monotonic() - started if is_typical else None
                 self._contact.served()
                 self._landed += len(units)
                 # Beside the next batch, which can leave at once: the request has ended.
-                self.engine.pay(self._record(units, answer))
+                self.engine.pay(self._record(units, answer, seconds))
                 return
             if isinstance(problem, _SUFFERING):
                 self.engine.limiter.suffer()
@@ -261,8 +261,11 @@ class Sender:
         done: Job = await self.engine.run(classify.follow(self.engine.context, job))
         return done
 
-    async def _record(self, units: Sequence[Unit], answers: Answers) -> None:
-        """Commit what was answered, park what was not, then give the rows out."""
+    async def _record(self, units: Sequence[Unit], answers: Answers, seconds: float | None) -> None:
+        """Commit what was answered, park what was not, then give the rows out.
+
+        `seconds` are those of a typical request: more requests may be under way once its answers are kept, not before.
+        """
         number = len(units)
         self.under_way += number
         try:
@@ -278,6 +281,8 @@ class Sender:
             except StoreError:  # paid for, and to be given out all the same
                 self._settle(verdicts)
                 raise
+            if seconds is not None:
+                self.engine.limiter.observe(seconds)
             self._settle(verdicts)
             missing = [unit for unit in units if unit.key not in verdicts]
             if missing:

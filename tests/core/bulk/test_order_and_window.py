@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from classifaily_connectors import InvalidRequestError, Row
+from classifaily_connectors.bulk.limiter import START
 from classifaily_connectors.bulk.source import CHUNK
+from classifaily_connectors.store import Ledger
 
 if TYPE_CHECKING:
     from conftest import Shop
+
+    from classifaily_connectors.store.entry import Changes
 
 Buy = Callable[..., list[Row]]
 
@@ -67,6 +73,34 @@ def test_a_window_full_of_equal_rows_does_not_block(shop: Shop, buy: Buy) -> Non
     assert len(rows) == 4001
     assert shop.paid() == 2
     assert (shop.stats.billed, shop.stats.duplicate) == (2, 3999)
+
+
+def test_more_is_under_way_once_the_first_answers_are_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is answered and not yet kept is lost to a kill: a ledger that lags lets no more of it come."""
+    kept = threading.Event()
+    commit = Ledger.commit
+
+    def stalled(ledger: Ledger, run_id: str, changes: Changes) -> Any:
+        if changes.answers:
+            kept.wait(20)
+        return commit(ledger, run_id, changes)
+
+    monkeypatch.setattr(Ledger, "commit", stalled)
+    with shop.client() as client, ThreadPoolExecutor(1) as pool:
+        run = client.classify_many([f"invoice {n}" for n in range(1000)], **shop.options({"batch_size": 10}))
+        bought = pool.submit(lambda: [row.label for row in run])
+        while shop.paid() < START * 10:
+            time.sleep(0.01)
+        time.sleep(0.3)  # the answers are on their way
+        runner = run._runner
+        assert runner is not None
+        assert runner.session.engine is not None
+        limiter = runner.session.engine.limiter
+        while_it_lags = limiter.size
+        kept.set()
+        assert len(bought.result()) == 1000
+    assert while_it_lags == START
+    assert limiter.size > START
 
 
 def test_asynchronous_rows(shop: Shop) -> None:
