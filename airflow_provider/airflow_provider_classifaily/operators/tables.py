@@ -314,9 +314,16 @@ def _place(address: Address) -> Any:
     """The address for the core: a path object that brings Airflow's connection along, where one is named."""
     from airflow.sdk import ObjectStoragePath
 
-    if isinstance(address, str) and "@" in urlsplit(address).netloc:
+    from classifaily_connectors.errors import refuse
+    from classifaily_connectors.redaction import shown_url
+
+    if not isinstance(address, str) or "@" not in urlsplit(address).netloc:
+        return address
+    try:
         return ObjectStoragePath(address)
-    return address
+    except ValueError:  # Airflow knows other file systems than fsspec does
+        problem = refuse(f"{shown_url(address)}: Airflow has no file system for it; install the provider that has one")
+    raise problem
 
 
 def _made(kind: Callable[..., T], given: Mapping[str, Any] | str | None) -> T | None:
