@@ -210,7 +210,7 @@ class _Settings(NamedTuple):
     def store(self) -> str:
         from classifaily_connectors.store.address import default_store
 
-        return default_store(self.store_url)
+        return default_store(self.store_url, former_home=os.environ.get("AIRFLOW_HOME", "~/airflow"))
 
     def deliveries(self, source: str) -> Deliveries:
         return Deliveries(store=self.receiver_url or self.store(), source=source, secret=self.webhook_secret)

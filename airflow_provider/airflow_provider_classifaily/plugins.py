@@ -32,7 +32,7 @@ def _receiver() -> Receiver:
     from classifaily_connectors.store.address import default_store
     from classifaily_connectors.webhooks import Receiver
 
-    return Receiver(default_store())
+    return Receiver(default_store(former_home=os.environ.get("AIRFLOW_HOME", "~/airflow")))
 
 
 async def receive(

@@ -18,6 +18,7 @@ SQLITE, POSTGRESQL = "sqlite:///", "postgresql+psycopg://"
 FORMS = f"{SQLITE}path/to/ledger.db or {POSTGRESQL}user:password@host/database"
 
 _SCHEME = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?://")
+_FORMER_FILE = "classifaily.db"
 _FILE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 _AUTHORITY = re.compile(r"(?P<user>(?:[^:/?]*)(?::[^@]*)?@)?(?P<hosts>[^/?]*)(?P<rest>.*)", re.DOTALL)
 
@@ -48,11 +49,15 @@ def store_url(given: str | os.PathLike[str]) -> str:
     return _sqlite(rest) if found[1] == "sqlite" else _postgresql(rest)
 
 
-def default_store(given: str | os.PathLike[str] | None = None) -> str:
+def default_store(
+    given: str | os.PathLike[str] | None = None, *, former_home: str | os.PathLike[str] | None = None
+) -> str:
     """The store's URL: `given`, else CLASSIFAILY_STORE_URL, else a file in the user's state folder.
 
     The command line and every platform ask here, so that what one of them has paid for the others of this user on this
     machine do not pay for again. The file is `classifaily/ledger.db` in XDG_STATE_HOME, by default ~/.local/state.
+    `former_home` is the folder in which a platform kept `classifaily.db` before: where that file is, it stays in use,
+    because it knows what was paid.
 
     Raises ConfigurationError for what is no store, and when there is no home folder to keep it in.
     """
@@ -61,8 +66,10 @@ def default_store(given: str | os.PathLike[str] | None = None) -> str:
     if named := os.environ.get(VARIABLE):
         return store_url(named)
     try:
+        if former_home and (former := Path(former_home).expanduser() / _FORMER_FILE).is_file():
+            return _of_file(former)
         return _of_file(Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "classifaily" / "ledger.db")
-    except ConfigurationError:
+    except (ConfigurationError, RuntimeError):
         pass
     raise ConfigurationError(f"there is no home folder to keep the ledger in: name a file, or set {VARIABLE}")
 

@@ -7,8 +7,10 @@ from `get_api_key`), is masked in the UI, and shows in no `repr`, error or pickl
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster
@@ -135,7 +137,8 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
         `store_url`, else CLASSIFAILY_STORE_URL, else the ledger that the machine's user has for the command line and
         other platforms.
         """
-        return default_store(setting_of(self.store_url))
+        home = os.environ.get("DAGSTER_HOME")
+        return default_store(setting_of(self.store_url), former_home=Path(home, "storage") if home else None)
 
     @property
     def deliveries(self) -> str:

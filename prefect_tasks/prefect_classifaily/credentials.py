@@ -98,7 +98,9 @@ class ClassifailyCredentials(CredentialsBlock):
         """Where the ledger and the deliveries are: `store_url`, CLASSIFAILY_STORE_URL, or the file that the command
         line and other platforms of this machine's user have too."""
         given = self.store_url.get_secret_value() if self.store_url else None
-        return default_store(given)
+        from prefect.settings import get_current_settings
+
+        return default_store(given, former_home=get_current_settings().home)
 
     def _settings(self) -> Settings:
         return Settings.resolve(self.api_key, self.base_url, self.timeout_seconds)

@@ -96,6 +96,18 @@ def test_the_default_needs_a_home_and_says_which_setting_does_without(monkeypatc
     assert default_store() == "postgresql+psycopg://h/db"
 
 
+def test_a_store_of_an_earlier_version_stays_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else an upgrade would forget what was paid."""
+    monkeypatch.delenv("CLASSIFAILY_STORE_URL", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    own = default_store()
+    assert own == f"sqlite:///{tmp_path}/state/classifaily/ledger.db"
+    assert default_store(former_home=tmp_path) == own
+    (tmp_path / "classifaily.db").touch()
+    assert default_store(former_home=tmp_path) == f"sqlite:///{tmp_path}/classifaily.db"
+    assert default_store(tmp_path / "given.db", former_home=tmp_path) == f"sqlite:///{tmp_path}/given.db"
+
+
 def test_a_ledger_may_be_pickled_and_used_in_a_block(url: str) -> None:
     with Ledger(url, namespace="ours", lease=7) as ledger:
         ledger.claim(ledger.start_run(), [b"key"])
