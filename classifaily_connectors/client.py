@@ -39,7 +39,8 @@ class ClassifailyClient(BulkMethods):
 
     `api_key` and `base_url` default to CLASSIFAILY_KEY and CLASSIFAILY_BASE_URL. `timeout` is the seconds one attempt
     may wait for the answer (default: 60 for one input, 30 + 0.5 per item for a batch, 30 for reads). `application`
-    is added to the User-Agent, e.g. "airflow/3.3.2".
+    is added to the User-Agent, e.g. "airflow/3.3.2"; `key_source` says where `api_key` comes from, for the error that
+    refuses it, e.g. "the Airflow connection x".
 
     Raises ConfigurationError when a setting is missing or cannot work.
     """
@@ -53,9 +54,10 @@ class ClassifailyClient(BulkMethods):
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
         max_connections: int = 100,
         application: str | None = None,
+        key_source: str | None = None,
     ) -> None:
         api_key = as_secret(api_key)
-        settings = Settings.resolve(api_key, base_url, timeout)
+        settings = Settings.resolve(api_key, base_url, timeout, key_source=key_source)
         transport = SyncTransport(settings, max_connections=max_connections, application=application)
         super().__init__(transport, Context(retry, settings.timeout))
         self.schemas = Schemas(transport, self._context)

@@ -19,8 +19,7 @@ from classifaily_connectors.errors import ClassifailyError, ConfigurationError, 
 from classifaily_connectors.operations import account
 from classifaily_connectors.operations.context import Context
 from classifaily_connectors.operations.effects import Reply
-from classifaily_connectors.secret_text import FILE
-from classifaily_connectors.settings import KEY_PREFIX, KEY_VARIABLES, Settings
+from classifaily_connectors.settings import KEY_PREFIX, Settings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -65,11 +64,10 @@ def examine(base_url: str | None, ledger: Callable[[], str] | None) -> Iterator[
 
 
 def _key(settings: Settings) -> Finding:
-    known = [name for each in KEY_VARIABLES for name in (each, each + FILE)]
-    variable = next((name for name in known if os.environ.get(name)), KEY_VARIABLES[0])
     if settings.api_key.get_secret_value().startswith(KEY_PREFIX):
-        return Finding("key", "good", f"set in {variable}")
-    return Finding("key", "warning", f"{variable} does not start with {KEY_PREFIX}: is it a ClassifAIly key?")
+        return Finding("key", "good", f"from {settings.key_source}")
+    detail = f"that of {settings.key_source} does not start with {KEY_PREFIX}: is it a ClassifAIly key?"
+    return Finding("key", "warning", detail)
 
 
 def _service(settings: Settings) -> Iterator[Finding]:

@@ -101,8 +101,10 @@ class APIError(ClassifailyError):
 
     `status` is the HTTP status (None when the request was refused before sending), `code` the API's machine-readable
     code (API reference, Errors), `docs` a link when the API gives one. `limit`, `used` and `resets_at` belong to
-    quota errors and are None when the server leaves them out.
+    quota errors and are None when the server leaves them out. `message` is the server's; `str` adds what to do.
     """
+
+    _advice = "see the API reference, Errors"
 
     def __init__(
         self,
@@ -130,11 +132,16 @@ class APIError(ClassifailyError):
     def _text(self) -> str:
         if self.status is None:
             return self.message
-        return f"{self.message} (HTTP {self.status}{f', {self.code}' if self.code else ''})"
+        return f"{self.message} (HTTP {self.status}{f', {self.code}' if self.code else ''}); {self._what_to_do()}"
+
+    def _what_to_do(self) -> str:
+        return self._advice
 
 
 class InvalidRequestError(APIError, ValueError):
     """The request is wrong and sending it again cannot help; `status` is None when it was never sent."""
+
+    _advice = "change the request, as it cannot help to send it again"
 
 
 def refuse(message: str) -> InvalidRequestError:
@@ -143,27 +150,43 @@ def refuse(message: str) -> InvalidRequestError:
 
 
 class AuthenticationError(APIError):
-    """The API key is missing, malformed or revoked."""
+    """The API key is missing, malformed or revoked; `key_source` says in words where it came from."""
+
+    key_source: str | None = None
+
+    def _what_to_do(self) -> str:
+        fix = "check it there, or create another one under API Keys in the dashboard"
+        return f"the key came from {self.key_source}: {fix}" if self.key_source else fix.replace(" there", "")
 
 
 class SubscriptionInactiveError(APIError):
     """The paid plan has lapsed."""
 
+    _advice = "renew the plan in the dashboard"
+
 
 class PlanRestrictionError(APIError):
     """The plan does not include this: categories, schemas and images need Starter; audio, video and webhooks Pro."""
+
+    _advice = "upgrade the plan, or leave out what it does not include"
 
 
 class NotFoundError(APIError):
     """No such object; jobs also end here when the plan's history (7 days, 30 days, 1 year) has passed."""
 
+    _advice = "is the id right, and the key that of its account? Jobs are known for as long as the plan says"
+
 
 class SchemaNotFoundError(NotFoundError):
     """The schema id does not exist or belongs to another account."""
 
+    _advice = "look for its id in schemas.list() or in the dashboard"
+
 
 class MethodNotAllowedError(APIError):
     """The server has no such call; for schemas and webhooks, use the dashboard instead."""
+
+    _advice = "use the dashboard instead"
 
 
 class QuotaExceededError(APIError):
@@ -173,13 +196,21 @@ class QuotaExceededError(APIError):
     `resets_at`": an upgrade restores access at once.
     """
 
+    def _what_to_do(self) -> str:
+        when = f"{self.resets_at:%Y-%m-%d %H:%M} UTC" if self.resets_at else "the month ends"
+        return f"wait until {when}, or upgrade the plan"
+
 
 class RateLimitedError(APIError):
     """Too many requests just now; `retry_after` is the server's wait in seconds, at most 60."""
 
+    _advice = "try again in a minute"
+
 
 class ServerError(APIError):
     """The server failed. A job may or may not exist, so a billable call that ends here counts as maybe billed."""
+
+    _advice = "try again in a while"
 
 
 class NotSentError(ClassifailyError):
@@ -337,8 +368,7 @@ class SignatureError(ClassifailyError):
 
 
 _BY_CODE: Mapping[str, type[APIError]] = {
-    "invalid_json": InvalidRequestError,
-    "invalid_request": InvalidRequestError,
+    **dict.fromkeys(("invalid_json", "invalid_request"), InvalidRequestError),
     "unauthorized": AuthenticationError,
     "subscription_inactive": SubscriptionInactiveError,
     "plan_restriction": PlanRestrictionError,
@@ -346,13 +376,10 @@ _BY_CODE: Mapping[str, type[APIError]] = {
     "method_not_allowed": MethodNotAllowedError,
 }
 _BY_STATUS: Mapping[int, type[APIError]] = {
-    400: InvalidRequestError,
+    **dict.fromkeys((400, 413, 415, 422), InvalidRequestError),
     401: AuthenticationError,
     404: NotFoundError,
     405: MethodNotAllowedError,
-    413: InvalidRequestError,
-    415: InvalidRequestError,
-    422: InvalidRequestError,
     429: QuotaExceededError,
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
@@ -23,6 +23,8 @@ OTHER_BASE_URL = "https://classifaily.com/api/v1"
 BASE_URL_HINT = f"The API is documented at {BASE_URL} and at {OTHER_BASE_URL}: check base_url or CLASSIFAILY_BASE_URL"
 KEY_VARIABLES = ("CLASSIFAILY_KEY", "CLASSIFAILY_API_KEY")
 KEY_PREFIX = "cai_live_"
+ARGUMENT = "the argument api_key"
+"""Where a key has come from, unless something else is said."""
 MAX_TIMEOUT = 1e9
 """Seconds: sockets overflow a little above."""
 
@@ -48,11 +50,15 @@ class ApiKey(SecretStr):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A checked key, address and timeout; safe to print, and refused by pickle."""
+    """A checked key, address and timeout; safe to print, and refused by pickle.
+
+    `key_source` says in words where the key came from, for the error that refuses it.
+    """
 
     api_key: ApiKey
     base_url: str
     timeout: float | None = None
+    key_source: str = field(default=ARGUMENT, compare=False)
 
     @classmethod
     def resolve(
@@ -60,17 +66,25 @@ class Settings:
         api_key: str | SecretStr | None = None,
         base_url: str | None = None,
         timeout: float | None = None,
+        *,
+        key_source: str | None = None,
     ) -> Settings:
         """Arguments win over the environment (CLASSIFAILY_KEY or CLASSIFAILY_KEY_FILE, CLASSIFAILY_BASE_URL).
+
+        `key_source` says where whoever gives `api_key` has it from, such as "the Airflow connection x".
 
         Raises ConfigurationError when no key is found, or when key, address or timeout cannot work.
         """
         # First of all: a traceback printed with its locals shows this frame too.
-        api_key = as_secret(api_key)
+        given, key_source = as_secret(api_key), key_source or ARGUMENT
+        del api_key
+        if given is None:
+            given, key_source = _key_from_environment()
         return cls(
-            _checked_key(api_key),
+            _checked_key(given),
             checked_base_url(base_url or os.environ.get("CLASSIFAILY_BASE_URL") or BASE_URL),
             _checked_timeout(timeout),
+            key_source,
         )
 
 
@@ -79,10 +93,22 @@ def as_secret(value: str | SecretStr | None) -> SecretStr | None:
     return SecretStr(value) if isinstance(value, str) else value
 
 
-def _checked_key(given: SecretStr | None) -> ApiKey:
-    if given is None:
-        given = as_secret(next(filter(None, map(from_environment, KEY_VARIABLES)), ""))
-    key = bare(given.get_secret_value()) if given else ""
+def _key_from_environment() -> tuple[SecretStr, str]:
+    """The key that the environment has, empty without one, and in words where it has it."""
+    for name in KEY_VARIABLES:
+        if key := as_secret(from_environment(name)):
+            return key, words_for_variable(name)
+    return SecretStr(""), ""
+
+
+def words_for_variable(name: str) -> str:
+    """Where what `from_environment` gave for `name` has come from."""
+    in_file = os.environ.get(name + FILE, "").strip()
+    return f"the file that {name}{FILE} names" if in_file else f"the environment variable {name}"
+
+
+def _checked_key(given: SecretStr) -> ApiKey:
+    key = bare(given.get_secret_value())
     problem = None
     if not key:
         problem = f"no API key: pass api_key or set {KEY_VARIABLES[0]} (create one under API Keys in the dashboard)"

@@ -31,7 +31,7 @@ import httpx
 from classifaily_connectors._version import __version__
 from classifaily_connectors.concurrency import check_loop
 from classifaily_connectors.connections import AsyncLanes, SyncLanes
-from classifaily_connectors.errors import ClassifailyError, ConfigurationError
+from classifaily_connectors.errors import AuthenticationError, ClassifailyError, ConfigurationError
 from classifaily_connectors.operations.effects import Lost, Reply, Sleep, name_of
 from classifaily_connectors.proxies import Tunnel, proxy_for
 from classifaily_connectors.telemetry import span
@@ -56,6 +56,19 @@ _NOT_SENT = (
     httpx.UnsupportedProtocol,
     httpx.LocalProtocolError,
 )
+
+_WORDS: dict[type[Exception], str] = {
+    httpx.ConnectError: "the server hung up before there was a connection",
+    httpx.ConnectTimeout: "nobody answered in time",
+    httpx.ReadTimeout: "it did not come in time",
+    TimeoutError: "it did not come in time",
+    httpx.ReadError: "the connection broke",
+    httpx.WriteTimeout: "the request could not be written in time",
+    httpx.WriteError: "the connection broke",
+    httpx.RemoteProtocolError: "the server broke off, or what it sent is no HTTP",
+    httpx.DecodingError: "what came cannot be decompressed",
+}
+"""What httpx's errors mean; their own words may quote the request."""
 
 
 _url = functools.lru_cache(maxsize=64)(httpx.URL)
@@ -131,6 +144,12 @@ class _Wire:
         self._check_open()
         return AsyncTransport(self.settings, max_connections=self._size, application=self._application)
 
+    def _told(self, error: ClassifailyError) -> ClassifailyError:
+        """`error` as it may leave: bare, and with what only the wire knows."""
+        if isinstance(error, AuthenticationError):
+            error.key_source = self.settings.key_source
+        return _bare(error)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigurationError("this client is closed: make a new one, or use it inside its `with` block")
@@ -150,7 +169,7 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _lost(error: Exception, started: float, tunnel: Tunnel | None) -> Lost:
-    elapsed, reason = time.monotonic() - started, type(error).__name__
+    elapsed, reason = time.monotonic() - started, _WORDS.get(type(error), type(error).__name__)
     if tunnel is not None and not tunnel.sent:
         words = str(error) if isinstance(error, httpx.ProxyError | httpx.ConnectError) else ""
         return Lost("not_sent", f"the proxy did not let the request through ({words or reason})", elapsed, tunnel.proxy)
@@ -193,7 +212,7 @@ class SyncTransport(_Wire):
             with span(name_of(operation), self.settings.base_url):
                 return self._drive(operation)
         except ClassifailyError as error:
-            raise _bare(error) from None
+            raise self._told(error) from None
 
     def _drive(self, operation: Operation[T]) -> T:
         answer: Answer | None = None
@@ -260,7 +279,7 @@ class AsyncTransport(_Wire):
             with span(name_of(operation), self.settings.base_url):
                 return await self._drive(operation)
         except ClassifailyError as error:
-            raise _bare(error) from None
+            raise self._told(error) from None
 
     async def _drive(self, operation: Operation[T]) -> T:
         answer: Answer | None = None

@@ -113,6 +113,8 @@ class BulkStats:
         `unkept` of the billed answers are not in the ledger.
         """
         doubt = f", and {counted(self.unknown)} may have been billed without an answer" if self.unknown else ""
+        if doubt and self.ledger is not None:
+            doubt += " (`classifaily ledger settle` asks the API)"
         rerun = self.rerun
         if not self.billed:
             return f"Nothing was billed{doubt}"

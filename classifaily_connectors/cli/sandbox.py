@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from classifaily_connectors.cli.failing import TROUBLE
 from classifaily_connectors.errors import ConfigurationError
 
 
@@ -59,10 +60,10 @@ def serve(
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
         sandbox.start()
-    except OSError as error:
+    except ConfigurationError as error:
         sandbox.close()
-        typer.echo(f"cannot listen on {host}:{port}: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(TROUBLE) from None
     try:
         # Flushed, and the last line after the socket accepts: scripts wait for it.
         print(f"base URL  {sandbox.base_url}")

@@ -44,6 +44,10 @@ _ENDED_WELL = range(200, 300)
 _NOT_FOUND, _TOO_LARGE = 404, 413
 _REDIRECTED = range(300, 400)
 _SERVER_FAILED = range(500, 1000)
+_PERHAPS_BILLED = (
+    "The request may have been executed and billed, so it is not sent again by itself: look in jobs.list() or in the "
+    "dashboard before you send it again"
+)
 
 
 class _Unreadable:
@@ -131,13 +135,13 @@ def _lost(lost: Lost, *, once: bool) -> _Trouble:
     if lost.outcome == "not_sent":
         hint = f"The proxy is {lost.proxy}: check {PROXY_VARIABLES}" if lost.proxy else BASE_URL_HINT
         return _Trouble(NotSentError(f"could not connect: {lost.reason}. {hint}"), "not_sent")
-    return _unsure(None, f"no complete answer: {lost.reason}", once=once)
+    what = f"no complete answer: {lost.reason}"
+    return _unsure(None, what if once else f"{what}; nothing was billed, try again in a while", once=once)
 
 
 def _unsure(status: int | None, what: str, *, once: bool) -> _Trouble:
     if once:
-        message = f"{what}. The request may have been executed and billed, so it is not sent again by itself"
-        return _Trouble(OutcomeUnknownError(message, status=status), "unknown", status)
+        return _Trouble(OutcomeUnknownError(f"{what}. {_PERHAPS_BILLED}", status=status), "unknown", status)
     return _Trouble(ServerError(what, status=status, outcome="unknown"), "unknown", status)
 
 

@@ -175,6 +175,7 @@ def wait_for_job(
         raise refuse(f"timeout is {timeout!r}; it must be 0 or more seconds")
     watch = Stopwatch()
     status: str | None = None
+    trouble = ""
     look = 0
     while True:
         if newborn or look:
@@ -184,18 +185,25 @@ def wait_for_job(
         last = watch.seconds >= patience
         try:
             job = yield from watch.timing(get_job(context, job_id))
-        except (ServerError, NotSentError, RateLimitedError):
-            pass
+        except (ServerError, NotSentError, RateLimitedError) as error:
+            trouble = error.message
         except NotFoundError:
             if not newborn or watch.seconds > _NEWBORN:
                 raise
         else:
             if job.done:
                 return settled(job)
-            status = job.status
+            status, trouble = job.status, ""
         if last or watch.seconds >= patience:
-            message = f"job {job_id} has not ended after {watch.seconds:.0f} s and runs on; wait for it again by its id"
-            raise JobTimeoutError(message, job_id=str(job_id), status=status)
+            raise not_seen_to_end(str(job_id), f"within {watch.seconds:.0f} s", status=status, trouble=trouble)
+
+
+def not_seen_to_end(job_id: str, limit: str, *, status: str | None = None, trouble: str = "") -> JobTimeoutError:
+    """The error for a job that was waited for in vain; `trouble` says why the API could not be asked in the end."""
+    message = f"job {job_id} has not ended {limit} and runs on; wait for it again by its id"
+    if trouble:
+        message = f"job {job_id} was not seen to end {limit}, as the API cannot be asked; wait for it again: {trouble}"
+    return JobTimeoutError(message, job_id=job_id, status=status)
 
 
 def _pause(seconds: float) -> Operation[None]:

@@ -91,12 +91,13 @@ def _remote(url: str, scheme: str) -> RemotePlace:
         raise StorageError(f"{shown} cannot be reached: {reason(error)}", place=shown) from None
     if missing:
         raise MissingPackageError(f"{shown}: {missing}")
-    raise refuse(f"{shown}: no file system is known for {scheme}://")
+    raise refuse(f"{shown}: no file system is known for {scheme}://; install the package that brings it to fsspec")
 
 
 def _file_path(url: str) -> Path:
     rest = url.partition(":")[2].removeprefix("//")
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost"):
-        raise refuse(f"{url!r} names a host, {host!r}: a file URL has three slashes, as in file:///{rest}")
+        right = f"file:///{rest.rpartition('@')[2]}"
+        raise refuse(f"{shown_url(url)!r} names a host: write {right}, with three slashes")
     return Path(unquote(f"{slash}{path}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import IO, TYPE_CHECKING
@@ -12,7 +13,12 @@ from classifaily_connectors.errors import ClassifailyError, MissingPackageError,
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from _typeshed import WriteableBuffer
+
 Produce = Callable[[IO[bytes]], None]
+_BUFFER = 1 << 18
+AGAIN = "run the same again once it can be"
+ELSEWHERE = "choose another place, or give us what it takes to write there"
 
 
 def need(module: str, extra: str = "frames") -> ModuleType:
@@ -124,4 +130,43 @@ def storage_errors(name: str, doing: str) -> Generator[None]:
     except Exception as error:  # noqa: BLE001  # whatever a file system raises
         problem = reason(error)
     if problem:
-        raise StorageError(f"{name} cannot be {doing}: {problem}", place=name)
+        # The storage's own error is not shown: it may quote a signed URL.
+        raise StorageError(f"{name} cannot be {doing}: {problem}; {AGAIN}", place=name) from None
+
+
+class _Reading(io.RawIOBase):
+    """A file whose errors name its place, and not what was asked for in its place."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        with storage_errors(self._name, "read"):
+            data = self._file.read(len(target))
+            target[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        with storage_errors(self._name, "read"):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            with storage_errors(self._name, "read"):
+                self._file.close()
+
+
+def reading(file: IO[bytes], name: str) -> IO[bytes]:
+    """`file`, open for reading, which raises StorageError for `name` whatever goes wrong meanwhile."""
+    return io.BufferedReader(_Reading(file, name), _BUFFER)

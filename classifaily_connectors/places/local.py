@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from classifaily_connectors.errors import OutputBusyError, refuse
-from classifaily_connectors.places.base import Place, Produce, storage_errors
+from classifaily_connectors.places.base import ELSEWHERE, Place, Produce, reading, storage_errors
 from classifaily_connectors.process import identity, is_gone
 
 _PRIVATE = 0o700
@@ -28,9 +28,9 @@ class LocalPlace(Place):
         self.name = str(path)
         try:
             self.path = path.expanduser()
-            problem = "holds a character that no file name can" if "\0" in self.name else ""
+            problem = "holds a character that no file name can: leave it out" if "\0" in self.name else ""
         except RuntimeError:
-            problem = "names a home folder that does not exist"
+            problem = "names a home folder that does not exist: write the whole path"
         if problem:
             raise refuse(f"{self.name!r} {problem}")
 
@@ -48,10 +48,10 @@ class LocalPlace(Place):
 
     def open(self) -> IO[bytes]:
         try:
-            return self.path.open("rb")
+            return reading(self.path.open("rb", buffering=0), self.name)
         except OSError as error:
             problem = error.strerror
-        raise refuse(f"{self.name}: {problem}")
+        raise refuse(f"{self.name}: {problem}: is this the right name?")
 
     def write(self, produce: Produce) -> None:
         with storage_errors(self.name, "written"):
@@ -64,7 +64,7 @@ class LocalPlace(Place):
             if problem is None:
                 _try(target)
         except OSError as error:
-            problem = f"cannot be written: {error.strerror or type(error).__name__}"
+            problem = f"cannot be written: {error.strerror or type(error).__name__}; {ELSEWHERE}"
         if problem:
             raise refuse(f"output {self.name} {problem}")
 

@@ -15,10 +15,11 @@ import time
 import uuid
 from collections.abc import Generator
 from datetime import datetime
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from classifaily_connectors.errors import OutputBusyError, StorageError, refuse
-from classifaily_connectors.places.base import Place, Produce, reason, storage_errors
+from classifaily_connectors.places.base import AGAIN, ELSEWHERE, Place, Produce, reading, reason, storage_errors
+from classifaily_connectors.redaction import shown_url
 
 RENEWED, EXPIRES = 20.0, 90.0
 """Seconds between two renewals of a run's note, and until the note of a run that was killed no longer counts."""
@@ -50,7 +51,7 @@ class RemotePlace(Place):
 
     def __init__(self, fs: Any, path: str, scheme: str) -> None:
         self.fs, self.path, self.scheme = fs, path.rstrip("/"), scheme
-        self.name = f"{scheme}://{self._plain}"
+        self.name = shown_url(f"{scheme}://{self._plain}")
 
     @property
     def _plain(self) -> str:
@@ -73,13 +74,13 @@ class RemotePlace(Place):
         problem = "no such file"
         try:
             with storage_errors(self.name, "read"):
-                return cast("IO[bytes]", self.fs.open(self.path, "rb"))
+                return reading(self.fs.open(self.path, "rb"), self.name)
         except StorageError as error:
             if not isinstance(error.__context__, FileNotFoundError):
                 if not isinstance(error.__context__, PermissionError | IsADirectoryError):
                     raise
                 problem = reason(error.__context__)
-        raise refuse(f"{self.name}: {problem}")
+        raise refuse(f"{self.name}: {problem}: is this the right address?")
 
     def write(self, produce: Produce) -> None:
         with storage_errors(self.name, "written"):
@@ -111,9 +112,9 @@ class RemotePlace(Place):
                 probe._replace(lambda file: _put(file, b"may a table be written here?\n"))
                 _delete(self.fs, probe.path)
         except _NOT_MENDED as error:
-            problem = f"cannot be written: {reason(error)}"
+            problem = f"cannot be written: {reason(error)}; {ELSEWHERE}"
         except Exception as error:  # noqa: BLE001  # whatever a file system raises
-            raise StorageError(f"{self.name} cannot be written: {reason(error)}", place=self.name) from None
+            raise StorageError(f"{self.name} cannot be written: {reason(error)}; {AGAIN}", place=self.name) from None
         if problem:
             raise refuse(f"output {self.name} {problem}")
 

@@ -6,12 +6,15 @@ The law of this file: `start` returns when the socket accepts, `close` returns w
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from classifaily_connectors.errors import ConfigurationError
 
 from .app import DEFAULT_KEY, Core, app_of
 from .clock import Clock, SandboxClock
@@ -40,7 +43,7 @@ class Sandbox(Controls):
 
     `plan` is that of `key`; `seed` fixes ids and secrets; `clock` is what quotas, jobs and history go by; `store` a
     SQLite file to remember in; `admin` opens `/__sandbox/*` to whoever reaches the port; `port` 0 takes a free one.
-    Raises `ConfigurationError` for a plan there is not, OSError when the port is taken.
+    Raises `ConfigurationError` for a plan there is not, a store that cannot be used, and a port that is taken.
     """
 
     def __init__(
@@ -75,8 +78,8 @@ class Sandbox(Controls):
         return f"{self.root_url}{'/api/v1' if only_long else '/v1'}"
 
     def start(self) -> Self:
-        """Serve; returns when the socket accepts."""
-        listener = socket.create_server((self._host, self._port), backlog=2048)
+        """Serve; returns when the socket accepts. Raises ConfigurationError when it cannot listen there."""
+        listener = _listen(self._host, self._port)
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
             app_of(self._core, admin=self._admin),
@@ -101,7 +104,7 @@ class Sandbox(Controls):
             if not self._thread.is_alive():
                 break
             waited.wait(0.005)
-        raise RuntimeError("the sandbox did not start")
+        raise ConfigurationError(f"the sandbox did not start within {_START_SECONDS:.0f} s: try again")
 
     def close(self) -> None:
         """Stop serving and delivering, and close the store; harmless when called again."""
@@ -119,3 +122,12 @@ class Sandbox(Controls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        problem = os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
+    raise ConfigurationError(f"cannot listen on {host}:{port}: {problem}; choose another port, or 0 for a free one")

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
+
+from classifaily_connectors.errors import ConfigurationError
 
 from .state import Account, Job, Month, Outcome, Schema, State, Webhook
 
@@ -18,22 +22,42 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """One SQLite file of records. Raises sqlite3.Error when the file cannot be used."""
+    """One SQLite file of records. Raises ConfigurationError when the file cannot be used."""
 
     def __init__(self, path: str | Path) -> None:
-        # The caller's lock serialises access; the thread that serves is not the thread that opened.
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        # Enough to survive the death of the process; a machine's is not the sandbox's business.
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS records"
-            " (kind TEXT, id TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
-        )
+        self._path = path
+        with self._ours():
+            # The caller's lock serialises access; the thread that serves is not the thread that opened.
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            with self._ours():
+                self._db.execute("PRAGMA journal_mode=WAL")
+                # Enough to survive the death of the process; a machine's is not the sandbox's business.
+                self._db.execute("PRAGMA synchronous=OFF")
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS records"
+                    " (kind TEXT, id TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
+                )
+        except ConfigurationError:
+            self._db.close()
+            raise
+
+    @contextmanager
+    def _ours(self) -> Generator[None]:
+        """SQLite's errors, made ours."""
+        problem: str | None = None
+        try:
+            yield
+        except sqlite3.Error as error:
+            problem = str(error)
+        if problem is not None:
+            raise ConfigurationError(f"the sandbox's store {self._path} cannot be used: {problem}; name another file")
 
     def load(self, state: State) -> None:
         """Fill a state from the file."""
-        for kind, id, value in self._db.execute("SELECT kind, id, value FROM records"):
+        with self._ours():
+            records = self._db.execute("SELECT kind, id, value FROM records").fetchall()
+        for kind, id, value in records:
             _put(state, kind, id, json.loads(value))
         # The primary key sorts ids as text; jobs are listed in the order they were made.
         state.jobs = dict(sorted(state.jobs.items(), key=lambda pair: (pair[1].created, len(pair[0]), pair[0])))
@@ -51,10 +75,16 @@ class Store:
                 gone.append((kind, id))
             else:
                 changed.append((kind, id, json.dumps(asdict(record) if is_dataclass(record) else record)))  # type: ignore[arg-type]
-        self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", changed)
-        self._db.executemany("DELETE FROM records WHERE kind = ? AND id = ?", gone)
-        self._db.execute("COMMIT")
+        with self._ours():
+            self._db.execute("BEGIN")
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", changed)
+                self._db.executemany("DELETE FROM records WHERE kind = ? AND id = ?", gone)
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
         state.dirty.clear()
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ def opening(url: str) -> Generator[None]:
             raise
         problem = store_error(url, error, opening=True)
     if problem:
-        raise problem
+        raise problem from None
 
 
 def open_engine(url: str | os.PathLike[str], *, alone: bool = False, file: StoreFile | None = None) -> sa.Engine:
@@ -108,7 +108,8 @@ def open_engine(url: str | os.PathLike[str], *, alone: bool = False, file: Store
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        return _closing(_sqlite(file or StoreFile(str(parsed.database))))
+        with opening(f"{SQLITE}{parsed.database}"):
+            return _closing(_sqlite(file or StoreFile(str(parsed.database))))
     try:
         from classifaily_connectors.store.postgres import engine_for
 

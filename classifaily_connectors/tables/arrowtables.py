@@ -120,7 +120,7 @@ class ParquetTable(Table):
             except Exception:  # noqa: BLE001  # pyarrow has several errors for bytes that are no Parquet
                 parquet = None
             if parquet is None:
-                raise refuse(f"{self.name} is no Parquet file")
+                raise refuse(f"{self.name} is no Parquet file: is it complete?")
             yield parquet
 
     def _unit_of(self, old: Sequence[str]) -> str:

@@ -79,7 +79,9 @@ class Checker:
         missing = next((name for name in wanted.names() if name not in table.columns), None)
         if missing is not None:
             has = ", ".join(table.columns) or "none"
-            hint = "" if wanted.text or wanted.template else "; name the column to classify with text= or template="
+            hint = "; name one that is there"
+            if not wanted.text and not wanted.template:
+                hint = "; name the column to classify with text= or template="
             near = next((name for name in table.columns if name.strip().casefold() == missing.strip().casefold()), None)
             if near is not None:
                 hint = f"; is {near!r} meant, blanks and capitals included?"
@@ -105,7 +107,8 @@ class Checker:
             return {}
         if not self.skip:
             offset = min(problems)
-            raise refuse(f"{self.table.name}, {chunk.where(offset)}{problems[offset]}")
+            skip = 'correct it, or skip such rows with on_invalid="skip"'
+            raise refuse(f"{self.table.name}, {chunk.where(offset)}{problems[offset]}; {skip}")
         return {
             offset: refuse(f"{self.table.name}, {chunk.where(offset)}{problem}") for offset, problem in problems.items()
         }

@@ -16,6 +16,7 @@ from typing import IO, Any, Literal, cast
 
 from classifaily_connectors.errors import refuse
 from classifaily_connectors.places import need
+from classifaily_connectors.redaction import shown_url
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "xlsx"]
 _KINDS: dict[str, Kind] = {
@@ -67,7 +68,7 @@ def format_of(name: str, role: str, *, given: str | None = None, otherwise: str 
     kind = _KINDS.get(suffix)
     if kind is None:
         hint = "open it and save it as .xlsx or .csv" if suffix in ("xls", "xlsb", "ods") else _HINT
-        raise refuse(f"{role} {name!r}: {hint}")
+        raise refuse(f"{role} {shown_url(name)!r}: {hint}")
     if kind in ("parquet", "xlsx") and compression:
         raise refuse(f"{role} {name!r}: .{suffix} is compressed inside: leave .{compression} out")
     return Format(kind, suffix, compression)

@@ -115,7 +115,7 @@ class CsvTable(FileTable):
         self.delimiter = delimiter or self._declared or ("\t" if format.suffix == "tsv" else delimiter_of(header))
         head = next(self._records(), None)
         if head is None:
-            raise refuse(f"{self.name} is empty: a header line and rows are needed")
+            raise refuse(f"{self.name} is empty: it must have a header line")
         if head.problem is not None:
             raise refuse(f"{self.name}, line {head.line} {head.problem}")
         self.columns = tuple(head.cells)

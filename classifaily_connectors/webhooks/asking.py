@@ -82,6 +82,8 @@ class Asker:
         self._context = Context(timeout=settings.timeout)
         self._questions: dict[str, set[Question]] = {}
         self._stirred = asyncio.Event()
+        self.trouble = ""
+        """Why the API could not be asked in the last round; empty when it could."""
         self._task = asyncio.create_task(self._work())
 
     @contextmanager
@@ -142,12 +144,15 @@ class Asker:
 
     async def _round(self, questions: Collection[Question]) -> None:
         left: set[str] = set()
+        trouble = ""
         try:
             left = await self._ask({question.job_id for question in questions})
         except PASSING as error:
-            logger.info("the API cannot be asked about jobs just now: %s", type(error).__name__)
+            trouble = error.message
+            logger.info("the API cannot be asked about jobs just now: %s", trouble)
         except Exception as error:  # nobody else would hear of it, and everybody would wait for ever
             logger.warning("asking about jobs failed: %s", type(error).__name__, exc_info=True)
+        self.trouble = trouble
         jitter = random.uniform(0.8, 1.2)  # noqa: S311  # one for the round, so that those in it stay together
         now = asyncio.get_running_loop().time()
         for question in questions:

@@ -131,7 +131,8 @@ def feed_settings(store: str, source: str, secret: str | SecretStr | None) -> Se
     if found is None:
         raise ConfigurationError(f"the feed of source {source!r} needs its webhook secret: CLASSIFAILY_WEBHOOK_SECRET")
     path = "" if source == "default" else f"/{source}"
-    return Settings(ApiKey(feed_token(found)), f"{address}{path}")
+    key_source = f"the webhook secret of source {source!r}"
+    return Settings(ApiKey(feed_token(found)), f"{address}{path}", key_source=key_source)
 
 
 def after(context: Context, seq: int, *, limit: int = _LIMIT, wait: float = 0.0) -> Operation[list[Delivery]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from classifaily_connectors.errors import InvalidRequestError, JobTimeoutError, NotFoundError, refuse
 from classifaily_connectors.events import status_after
 from classifaily_connectors.models import Job
-from classifaily_connectors.operations.jobs import checked_job_id, settled
+from classifaily_connectors.operations.jobs import checked_job_id, not_seen_to_end, settled
 from classifaily_connectors.webhooks.asking import PASSING, Asker, Pace
 from classifaily_connectors.webhooks.place import Place
 from classifaily_connectors.webhooks.room import Room, avisit, visit
@@ -231,7 +231,7 @@ async def _asked(order: _Order, asker: Asker) -> Settled:
             await _first({question.answer, asker.again(question)}, _PATIENCE)
         if question.answer.done():
             return Settled(order.job_id, "poll", question.answer.result())
-    raise _late(order)
+    raise _late(order, asker)
 
 
 async def _watched(order: _Order, asker: Asker, watch: Watch) -> Settled:
@@ -247,7 +247,7 @@ async def _watched(order: _Order, asker: Asker, watch: Watch) -> Settled:
                     return Settled(order.job_id, by, question.answer.result())
         if waiter.arrival.done():
             return Settled(order.job_id, "webhook", await _confirmed(order, asker, watch, waiter.arrival.result()))
-    raise _late(order)
+    raise _late(order, asker)
 
 
 async def _first(events: set[asyncio.Future[Any]], left: float) -> bool:
@@ -266,17 +266,17 @@ async def _confirmed(order: _Order, asker: Asker, watch: Watch, delivery: Delive
             whole = await watch.whole(delivery)
             if whole is not None:
                 return told(whole)
-        except PASSING:
-            pass
+        except PASSING as error:
+            asker.trouble = error.message
         else:
             if job.done:
                 return job
+            asker.trouble = ""
         if order.left <= 0:
-            raise _late(order)
+            raise _late(order, asker)
         await asyncio.sleep(min(pause, order.left))
         pause = min(2 * pause, longest)
 
 
-def _late(order: _Order) -> JobTimeoutError:
-    message = f"job {order.job_id} had not ended when its deadline came, and runs on; wait for it again by its id"
-    return JobTimeoutError(message, job_id=order.job_id)
+def _late(order: _Order, asker: Asker) -> JobTimeoutError:
+    return not_seen_to_end(order.job_id, "before its deadline", trouble=asker.trouble)

@@ -188,7 +188,8 @@ def test_errors_carry_the_envelope(drive: Drive) -> None:
         assert type(caught) is cc.QuotaExceededError
         assert (caught.limit, caught.used, caught.resets_at.isoformat()) == (100, 100, "2026-12-01T00:00:00+00:00")
         assert (caught.status, caught.code, caught.docs) == (429, "rate_limit_exceeded", "https://x.org/docs")
-        assert str(caught) == "Monthly quota used up. (HTTP 429, rate_limit_exceeded)"
+        advice = "wait until 2026-12-01 00:00 UTC, or upgrade the plan"
+        assert str(caught) == f"Monthly quota used up. (HTTP 429, rate_limit_exceeded); {advice}"
     bare = told(drive, answer(429, {"error": "Monthly quota used up."}))
     assert (bare.message, bare.limit, bare.used, bare.resets_at, bare.code) == (
         "Monthly quota used up.",

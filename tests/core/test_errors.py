@@ -87,8 +87,10 @@ def test_bases() -> None:
 
 def test_messages() -> None:
     assert str(cc.APIError("No.")) == "No."
-    assert str(cc.APIError("No.", status=402)) == "No. (HTTP 402)"
-    assert str(cc.APIError("No.", status=402, code="payment")) == "No. (HTTP 402, payment)"
+    advice = "see the API reference, Errors"
+    assert str(cc.APIError("No.", status=402)) == f"No. (HTTP 402); {advice}"
+    assert str(cc.APIError("No.", status=402, code="payment")) == f"No. (HTTP 402, payment); {advice}"
+    assert cc.APIError("No.", status=402).message == "No.", "the server's own words"
 
 
 def test_outcomes_of_errors_nobody_told_otherwise() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import SecretStr
 
 import classifaily_connectors as cc
 from classifaily_connectors.settings import BASE_URL, Settings, as_secret, checked_base_url, is_loopback
+
+if TYPE_CHECKING:
+    from conftest import Canned
 
 KEY = "cai_live_0123456789abcdef0123456789abcdef01234567"
 OTHER = "cai_live_ffffffffffffffffffffffffffffffffffffffff"
@@ -40,6 +45,45 @@ def test_the_documented_variable_comes_first(env: pytest.MonkeyPatch) -> None:
     assert key_of(Settings.resolve()) == KEY
     env.setenv("CLASSIFAILY_KEY", "")
     assert key_of(Settings.resolve()) == OTHER
+
+
+SOURCES: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
+    "argument": ({"api_key": KEY}, {"CLASSIFAILY_KEY": OTHER}, "the argument api_key"),
+    "whoever gives it": ({"api_key": KEY, "key_source": "the vault x"}, {}, "the vault x"),
+    "variable": (
+        {},
+        {"CLASSIFAILY_KEY": KEY, "CLASSIFAILY_API_KEY": OTHER},
+        "the environment variable CLASSIFAILY_KEY",
+    ),
+    "other variable": ({}, {"CLASSIFAILY_API_KEY": KEY}, "the environment variable CLASSIFAILY_API_KEY"),
+    "file": ({}, {"CLASSIFAILY_KEY_FILE": "key.txt"}, "the file that CLASSIFAILY_KEY_FILE names"),
+}
+
+
+@pytest.mark.parametrize("given", SOURCES)
+def test_a_refused_key_is_told_where_it_came_from(
+    given: str, env: pytest.MonkeyPatch, canned: Canned, tmp_path: Path
+) -> None:
+    arguments, variables, source = SOURCES[given]
+    (tmp_path / "key.txt").write_text(KEY)
+    env.chdir(tmp_path)
+    for name, value in variables.items():
+        env.setenv(name, value)
+    canned.say(401, {"error": {"code": "unauthorized", "message": "API key has been revoked."}})
+
+    def ask() -> None:
+        with cc.ClassifailyClient(**arguments, base_url=canned.url) as client:
+            client.usage()
+
+    async def ask_later() -> None:
+        async with cc.AsyncClassifailyClient(**arguments, base_url=canned.url) as client:
+            await client.usage()
+
+    for call in (ask, lambda: asyncio.run(ask_later())):
+        with pytest.raises(cc.AuthenticationError, match=f"the key came from {source}: check it there") as caught:
+            call()
+        assert caught.value.key_source == source
+        assert KEY[-4:] not in f"{caught.value!r} {caught.value}"
 
 
 def test_an_empty_argument_does_not_fall_back(env: pytest.MonkeyPatch) -> None:

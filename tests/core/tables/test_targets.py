@@ -175,7 +175,7 @@ def test_a_name_is_no_pattern(label: Label, tmp_path: Path, name: str) -> None:
     [
         (Path("s3://bucket/o.csv"), "'s3://bucket/o.csv' has lost a slash"),
         ("s3:/bucket/o.csv", "'s3://bucket/o.csv' has lost a slash"),
-        ("file://data/o.csv", "names a host, 'data'"),
+        ("file://data/o.csv", "names a host: write file:///data/o.csv"),
         ("nonsense://data/o.csv", "no file system is known for nonsense://"),
         ("", "is empty"),
         ("  ", "is empty"),

@@ -1,127 +1,95 @@
-"""An example of every public call of the core, for both clients; the sweep finds out which calls there are.
+"""The public calls of the core, read off the code, so that a new one is noticed.
 
-An example returns what the call returns; `finish` then awaits it, goes through it, or both.
+Public is what the packages below name in `__all__`, and what the READMEs and the examples import. Of a class these are
+its constructor, its methods and its properties, and the namespaces of a client (`client.jobs.get`). Classes that only
+hold data have none: they touch neither a database, nor a network, nor a table.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import time
-from collections.abc import AsyncIterable, Callable, Iterator
-from dataclasses import dataclass, field
+import pkgutil
+import re
+from collections.abc import Iterator
+from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import classifaily_connectors as cc
-from classifaily_connectors import submit_once, webhooks
-from classifaily_connectors.webhooks import Receiver, open_feed
+from pydantic import BaseModel
 
-CATEGORIES = ["billing", "technical"]
-TEXTS = ["I was charged twice", "the app crashes"]
+import classifaily_connectors
+from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient
 
-
-@dataclass
-class Setting:
-    """Where the calls of one trial lead to."""
-
-    folder: Path
-    ledger: Any = None
-    """A store URL, None for the memory of the run."""
-    source: Any = field(default_factory=lambda: [{"body": text} for text in TEXTS])
-    output: Any = None
-
-    @property
-    def store(self) -> str:
-        return self.ledger or f"sqlite:///{self.folder}/store.db"
-
-    def tables(self) -> dict[str, Any]:
-        """The options of a labelled table."""
-        return {"text": "body", "categories": CATEGORIES, "ledger": self.ledger, "output": self.output}
-
-
-Example = Callable[[Any, Setting], Any]
-
-CLIENT: dict[str, Example] = {
-    "classify": lambda client, _: client.classify(TEXTS[0], categories=CATEGORIES),
-    "submit": lambda client, _: client.submit(TEXTS[0], categories=CATEGORIES),
-    "batch": lambda client, _: client.batch(TEXTS, categories=CATEGORIES),
-    "classify_many": lambda client, at: client.classify_many(TEXTS, categories=CATEGORIES, ledger=at.ledger),
-    "plan": lambda client, at: client.plan(TEXTS, categories=CATEGORIES, ledger=at.ledger),
-    "classify_axes": lambda client, at: client.classify_axes(TEXTS, {"team": CATEGORIES}, ledger=at.ledger),
-    "plan_axes": lambda client, at: client.plan_axes(TEXTS, {"team": CATEGORIES}, ledger=at.ledger),
-    "usage": lambda client, _: client.usage(),
-    "schemas.create": lambda client, _: client.schemas.create("teams", CATEGORIES),
-    "schemas.get": lambda client, _: client.schemas.get(1),
-    "schemas.list": lambda client, _: client.schemas.list(),
-    "schemas.update": lambda client, _: client.schemas.update(1, name="teams"),
-    "schemas.delete": lambda client, _: client.schemas.delete(1),
-    "schemas.ensure": lambda client, _: client.schemas.ensure("teams", CATEGORIES),
-    "jobs.get": lambda client, _: client.jobs.get("84"),
-    "jobs.list": lambda client, _: client.jobs.list(),
-    "jobs.iterate": lambda client, _: client.jobs.iterate(),
-    "jobs.history": lambda client, _: client.jobs.history(60.0),
-    "jobs.wait": lambda client, _: client.jobs.wait("84", timeout=0.2),
-    "webhooks.create": lambda client, _: client.webhooks.create("https://example.com/hook"),
-    "webhooks.list": lambda client, _: client.webhooks.list(),
-    "webhooks.delete": lambda client, _: client.webhooks.delete(1),
+ROOT = Path(__file__).parents[3]
+CORE = "classifaily_connectors"
+PUBLIC = (CORE, f"{CORE}.webhooks", f"{CORE}.store", f"{CORE}.tables", f"{CORE}.sandbox")
+INTERNAL = {
+    f"{CORE}.places": "the storage under `tables`, which is swept through them",
+    f"{CORE}.identity": "names that other rooms use, nothing that users call",
+    f"{CORE}.webhooks.secrets": "given to a `Receiver`, which is swept",
+    f"{CORE}.cli.webhooks_care": "the command line has a sweep of its own",
 }
-"""The methods of a client, by their dotted names."""
-
-FUNCTIONS: dict[str, tuple[Example, Example]] = {
-    "classify_table": (
-        lambda client, at: cc.classify_table(client, at.source, **at.tables()),
-        lambda client, at: cc.aclassify_table(client, at.source, **at.tables()),
-    ),
-    "plan_table": (
-        lambda client, at: cc.plan_table(client, at.source, text="body", categories=CATEGORIES, ledger=at.ledger),
-        lambda client, at: cc.aplan_table(client, at.source, text="body", categories=CATEGORIES, ledger=at.ledger),
-    ),
-    "submit_once": (
-        lambda client, at: submit_once(client, TEXTS[0], categories=CATEGORIES, ledger=at.store),
-        lambda client, at: cc.asubmit_once(client, TEXTS[0], categories=CATEGORIES, ledger=at.store),
-    ),
-    "check_job": (
-        lambda client, at: webhooks.check_job(client, "84", store=at.store),
-        lambda client, at: webhooks.acheck_job(client, "84", store=at.store),
-    ),
-    "wait_for_job": (
-        lambda client, at: webhooks.wait_for_job(client, "84", store=at.store, deadline=time.time() + 0.3),
-        lambda client, at: webhooks.await_for_job(client, "84", store=at.store, deadline=time.time() + 0.3),
-    ),
-}
-"""The functions that take a client: for the synchronous one, and for the asynchronous one."""
-
-STORES: dict[str, Callable[[Setting], Any]] = {
-    "Ledger": lambda at: _closed(cc.Ledger(at.store)),
-    "open_feed": lambda at: _closed(open_feed(at.store)),
-    "Receiver": lambda at: _closed(Receiver(at.store, "whsec-0123456789abcdef0123456789abcdef")),
-}
-"""What opens a store without a client. Its single methods have a sweep of their own, in `store/test_trouble`."""
-
-OFFLINE = {"sign", "verify", "parse_event", "Feed", "Settled"}
-"""What touches neither network nor store: pure functions and types, tested with mutated input where they are."""
+"""Modules that have an `__all__` and are not for users, and why."""
+_PROTOCOLS = ("__iter__", "__aiter__", "__call__")
+_IMPORT = re.compile(rf"from ({CORE}[a-z_.]*) import ([\w, ]+)")
+_KEY = "cai_live_0123456789abcdef0123456789abcdef01234567"
 
 
-def public_calls() -> Iterator[tuple[str, Example, Example]]:
-    """The name of each call with a client, its example for the synchronous client and for the asynchronous one."""
-    for name, example in CLIENT.items():
-        yield name, example, example
-    for name, (sync, twin) in FUNCTIONS.items():
-        yield name, sync, twin
+def modules_with_all() -> set[str]:
+    """The modules of the core that say what is for others."""
+    found = [CORE, *(each.name for each in pkgutil.walk_packages(classifaily_connectors.__path__, f"{CORE}."))]
+    return {name for name in found if not name.endswith("__main__") and hasattr(import_module(name), "__all__")}
 
 
-def finish(found: Any) -> Any:
-    """The result of a synchronous call, gone through where it is a run or an iterator."""
-    return list(found) if isinstance(found, cc.BulkRun | cc.AxesRun | Iterator) else found
+def public_calls() -> set[str]:
+    """Every public call: `wait_for_job`, `Ledger()`, `Ledger.lookup`, `ClassifailyClient.jobs.get`."""
+    found: set[str] = set()
+    for name, value in (*_exported(), *_documented()):
+        if inspect.isclass(value):
+            found.update(f"{name}{call}" for call in _calls_of(value))
+        elif callable(value) and getattr(value, "__module__", "").startswith(CORE):
+            found.add(name)
+    return found
 
 
-async def afinish(found: Any) -> Any:
-    """The same for an asynchronous call."""
-    if inspect.isawaitable(found):
-        return await found
-    return [each async for each in found] if isinstance(found, AsyncIterable) else found
+def _exported() -> Iterator[tuple[str, Any]]:
+    for package in PUBLIC:
+        module = import_module(package)
+        for name in module.__all__:
+            yield name, getattr(module, name)
 
 
-def _closed(opened: Any) -> None:
-    if (close := getattr(opened, "close", None)) is not None:
-        close()
+def _documented() -> Iterator[tuple[str, Any]]:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")]
+    for page in (*pages, *(ROOT / "examples").rglob("*.py")):
+        for module, names in _IMPORT.findall(page.read_text()):
+            for name in names.replace(" ", "").strip(",").split(","):
+                yield name, getattr(import_module(module), name)
+
+
+def _calls_of(kind: type) -> Iterator[str]:
+    if _holds_data(kind):
+        return
+    if not getattr(kind, "_is_protocol", False):
+        yield "()"
+    yield from (f".{name}" for name in _members(kind))
+    if kind in (ClassifailyClient, AsyncClassifailyClient):
+        for name, part in vars(kind(_KEY)).items():
+            if not name.startswith("_"):
+                yield from (f".{name}.{each}" for each in _members(type(part)))
+
+
+def _holds_data(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel | BaseException | tuple | Enum)
+
+
+def _members(kind: type) -> set[str]:
+    ours = [each for each in kind.__mro__ if each.__module__.startswith(CORE)]
+    names = {name for each in ours for name, value in vars(each).items() if _is_call(value)}
+    return {name for name in names if not name.startswith("_") or name in _PROTOCOLS}
+
+
+def _is_call(value: object) -> bool:
+    return inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod)
