@@ -189,6 +189,7 @@ class Deliveries(TypedDict):
 
 
 class _Settings(NamedTuple):
+    connection: str
     api_key: SecretStr
     base_url: str | None
     timeout: float | None
@@ -234,7 +235,8 @@ class _Settings(NamedTuple):
         given = {name: value for name, value in given.items() if value is not None}
         # Said in any case: the client would take the environment's for want of another.
         given.setdefault("base_url", BASE_URL)
-        return {**given, "application": f"airflow/{airflow_version}"}
+        source = f"the password of the Airflow connection {self.connection!r}"
+        return {**given, "application": f"airflow/{airflow_version}", "key_source": source}
 
 
 def _read(connection: Connection, extra: Mapping[str, Any]) -> _Settings:
@@ -262,6 +264,7 @@ def _read(connection: Connection, extra: Mapping[str, Any]) -> _Settings:
 
     secret = word("webhook_secret")
     return _Settings(
+        str(name),
         key,
         _base_url(connection),
         number("timeout", float),

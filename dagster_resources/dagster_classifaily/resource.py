@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from classifaily_connectors.options import ClassifyTableOptions
 
 KEY_VARIABLE = "CLASSIFAILY_KEY"
+KEY_SOURCE = "api_key of the Dagster resource"
 
 
 class ClassifailyResource(Operations, ConfigurableResource[Any]):
@@ -118,7 +119,7 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
         self.check_running()
         with self._lock:
             if self._client is None:
-                self._client = ClassifailyClient(self.get_api_key(), **self.client_settings())
+                self._client = ClassifailyClient(self.get_api_key(), key_source=KEY_SOURCE, **self.client_settings())
             return self._client
 
     @property
@@ -164,7 +165,7 @@ class ClassifailyResource(Operations, ConfigurableResource[Any]):
     def _new_async_client(self) -> AsyncClassifailyClient:
         from classifaily_connectors import AsyncClassifailyClient
 
-        return AsyncClassifailyClient(self.get_api_key(), **self.client_settings())
+        return AsyncClassifailyClient(self.get_api_key(), key_source=KEY_SOURCE, **self.client_settings())
 
     # --- lifetime -----------------------------------------------------------------------------
 

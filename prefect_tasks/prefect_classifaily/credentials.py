@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import prefect
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from classifaily_connectors import AsyncClassifailyClient, ClassifailyClient, ConfigurationError
 from classifaily_connectors.settings import KEY_PREFIX, Settings
@@ -67,6 +67,8 @@ class ClassifailyCredentials(CredentialsBlock):
         "empty means CLASSIFAILY_STORE_URL, else the file in the user's state folder.",
     )
 
+    _from: str = PrivateAttr(default="a ClassifailyCredentials block that is not saved")
+
     @model_validator(mode="after")
     def _can_work(self) -> Self:
         self._settings()
@@ -80,18 +82,20 @@ class ClassifailyCredentials(CredentialsBlock):
         """
         settings = Settings.resolve()
         # A block may travel to another process; the settings' own key refuses to.
-        return cls(api_key=SecretStr(settings.api_key.get_secret_value()), base_url=settings.base_url)
+        block = cls(api_key=SecretStr(settings.api_key.get_secret_value()), base_url=settings.base_url)
+        block._from = settings.key_source
+        return block
 
     def get_client(self, *_: Any, **options: Any) -> ClassifailyClient:
         """A new client, to be used as a context manager; `options` are those of `ClassifailyClient`, e.g. `retry`."""
         settings = self._settings()
-        options = {"application": APPLICATION, **options}
+        options = {"application": APPLICATION, "key_source": self._key_source(), **options}
         return ClassifailyClient(settings.api_key, base_url=settings.base_url, timeout=settings.timeout, **options)
 
     def get_async_client(self, *_: Any, **options: Any) -> AsyncClassifailyClient:
         """A new client, to be used with `async with`; `options` are those of `AsyncClassifailyClient`."""
         settings = self._settings()
-        options = {"application": APPLICATION, **options}
+        options = {"application": APPLICATION, "key_source": self._key_source(), **options}
         return AsyncClassifailyClient(settings.api_key, base_url=settings.base_url, timeout=settings.timeout, **options)
 
     def get_store_url(self) -> str:
@@ -101,6 +105,9 @@ class ClassifailyCredentials(CredentialsBlock):
         from prefect.settings import get_current_settings
 
         return default_store(given, former_home=get_current_settings().home)
+
+    def _key_source(self) -> str:
+        return f"the Prefect block {self._block_document_name!r}" if self._block_document_name else self._from
 
     def _settings(self) -> Settings:
         return Settings.resolve(self.api_key, self.base_url, self.timeout_seconds)

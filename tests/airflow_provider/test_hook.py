@@ -310,6 +310,8 @@ def test_a_wrong_key_and_a_wrong_address(connected: Sandbox, monkeypatch: pytest
     worked, message = ClassifailyHook().test_connection()
     assert not worked
     assert message.startswith("AuthenticationError: ")
+    assert "the key came from the password of the Airflow connection 'classifaily_default': check it there" in message
+    assert KEY[-4:] not in message
     assert len(connected.requests) == 1
     assert connect(monkeypatch, connection_json(connected, host="http://127.0.0.1:9/v1")).test_connection()[0] is False
     worked, message = connect(monkeypatch, {"conn_type": "classifaily"}).test_connection()

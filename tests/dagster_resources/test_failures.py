@@ -45,6 +45,7 @@ NO_RETRY = [
     errors.ServerError("a fault of its own", status=500, code="out_of_cheese", outcome="failed"),
     errors.StoppedError("told to stop"),
     errors.UnsettledRowsError("perhaps paid", unknown=2, rows=10, mends=True),
+    errors.MissingPackageError("install it"),
 ]
 RETRY = [
     errors.NotSentError("refused"),

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from classifaily_connectors import ClassifailyClient, ConfigurationError, classify_table
+from classifaily_connectors import AuthenticationError, ClassifailyClient, ConfigurationError, classify_table
 from classifaily_connectors.options import BatchOptions, ClassifyOptions, ClassifyTableOptions, SchemaOptions
 from classifaily_connectors.sandbox import Sandbox
 from classifaily_connectors.tables.job import TableOptions
@@ -23,6 +23,7 @@ from dagster_classifaily import ClassifailyResource
 Materialize = Callable[..., dg.ExecuteInProcessResult]
 TEAMS = ["billing", "technical", "account"]
 TEXT = "I was charged twice for my subscription."
+KEY = "cai_live_5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2"
 
 
 def every_operation(resource: ClassifailyResource) -> list[Any]:
@@ -259,3 +260,14 @@ def test_settings_for_another_process_hold_no_key(sandbox: Sandbox) -> None:
     )
     other = subprocess.run([sys.executable, "-c", program], input=sent, capture_output=True, check=True, timeout=60)
     assert other.stdout.split() == [b"pro"]
+
+
+def test_a_refused_key_is_told_where_it_came_from(sandbox: Sandbox) -> None:
+    sandbox.revoke(KEY)
+    with ClassifailyResource(api_key=KEY).process_config_and_initialize_cm() as resource:
+        for ask in (resource.usage, lambda: asyncio.run(resource.ausage())):
+            with pytest.raises(
+                AuthenticationError, match="the key came from api_key of the Dagster resource"
+            ) as caught:
+                ask()
+            assert KEY[-4:] not in str(caught.value)

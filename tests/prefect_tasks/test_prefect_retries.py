@@ -108,9 +108,16 @@ def test_what_may_be_billed_is_never_sent_again(
 
 def test_a_refused_key_is_tried_once(server: Any, environment: Sandbox) -> None:
     environment.revoke(environment.key)
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError, match="came from the environment variable CLASSIFAILY_KEY: check it there"):
         run(classify, MONEY).result()
     assert attempts(environment) == [401]
+    ClassifailyCredentials.from_env().save("refused", overwrite=True)
+    saved = ClassifailyCredentials.load("refused")
+    unsaved = ClassifailyCredentials(api_key=environment.key)
+    for block, source in ((saved, "the Prefect block 'refused'"), (unsaved, "a ClassifailyCredentials block that is")):
+        with block.get_client() as client, pytest.raises(AuthenticationError, match=f"came from {source}") as caught:
+            client.usage()
+        assert environment.key[-4:] not in str(caught.value)
 
 
 def test_a_task_that_prefect_times_out_is_not_sent_again(server: Any, environment: Sandbox) -> None:
