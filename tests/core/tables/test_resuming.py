@@ -247,7 +247,9 @@ def test_nothing_half_written_has_the_name(label: Any, tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(encoders.TextEncoder, "whole", full)
-    with pytest.raises(StorageError, match="No space left on device. All answers are kept in"):
+    with pytest.raises(
+        StorageError, match="No space left on device; run the same again once it can be. All answers are kept in"
+    ):
         label(output=out, ledger=False)
     assert out.read_text() == "old"
     assert not (tmp_path / ".out.csv.tmp").exists()
