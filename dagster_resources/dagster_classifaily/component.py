@@ -36,7 +36,6 @@ from dagster.components.utils.translation import TranslationFn, TranslationFnRes
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from classifaily_connectors.bulk.budget import Budget
-from classifaily_connectors.places import scheme_of
 from classifaily_connectors.routing import ConfidencePolicy
 from dagster_classifaily.assets import classify_asset
 from dagster_classifaily.partitions import PARTITION, is_keyed, partition_path
@@ -152,6 +151,8 @@ class ClassifyScaffolder(Scaffolder[ScaffoldFields]):
 
 def _from_root(address: str) -> str:
     """An address as it was typed in the project's root: there, and not in the folder of the YAML, it starts."""
+    from classifaily_connectors.places import scheme_of
+
     return address if scheme_of(address) or address.startswith(("/", "{{")) else f"{{{{ project_root }}}}/{address}"
 
 
@@ -307,4 +308,6 @@ def _reading(source: str) -> Any:
 
 
 def _from(folder: Path, address: str) -> str:
+    from classifaily_connectors.places import scheme_of
+
     return address if scheme_of(address) else str(folder / address)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from dagster import DagsterError, MultiPartitionKey, MultiPartitionsDefinition
 
 from classifaily_connectors.errors import ConfigurationError
-from classifaily_connectors.places import scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +58,8 @@ def partition_path(path: str | os.PathLike[str], context: AssetExecutionContext 
 
     Raises ConfigurationError for a path that other partitions share, and for a key that no path can hold.
     """
+    from classifaily_connectors.places import scheme_of
+
     text, partitions = os.fspath(path), partitions_of(context)
     keyed = context is not None and context.has_partition_key
     if context is None or not keyed or (partitions is None and not _by_hand(context)):
